@@ -1,0 +1,82 @@
+"""Expectation–maximisation on streams.
+
+A model is a value, its type chooses its compiled functions; what has been learned is two vectors, theta and s; learning
+is one line: s <- s + gamma (s_bar(block; theta) - s), theta <- theta_bar(s).
+
+The house, ground floor first:
+
+* `kernels`    numbers in, numbers out: compilation and dispatch, exponentials, small matrices
+* `emissions`  component densities: features, log-densities, statistics
+* `stepsize`   gamma(t) as a value
+* `em`         the algorithm, once
+* `models`     one latent-variable model a file
+* `streams`    records from files
+* `learning`   first parameters, batch EM, the learner, its file
+* `cli`        one file a command
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stream_em.errors import InputError, OutsideError
+    from stream_em.learning.batch import BatchFit, batch_em
+    from stream_em.learning.learner import Learner
+    from stream_em.models.gaussian_mixture import GaussianMixture
+    from stream_em.stepsize import Stepsize
+    from stream_em.streams.files import open_source
+    from stream_em.streams.records import Block
+
+_HOMES = {
+    "BatchFit": "learning.batch",
+    "Block": "streams.records",
+    "GaussianMixture": "models.gaussian_mixture",
+    "InputError": "errors",
+    "Learner": "learning.learner",
+    "OutsideError": "errors",
+    "Stepsize": "stepsize",
+    "batch_em": "learning.batch",
+    "open_source": "streams.files",
+}
+
+__all__ = [
+    "BatchFit",
+    "Block",
+    "GaussianMixture",
+    "InputError",
+    "Learner",
+    "OutsideError",
+    "Stepsize",
+    "batch_em",
+    "load",
+    "open_source",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: numba and pyarrow take seconds, and printing help needs neither."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stream_em' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"stream_em.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+def save(learner: "Learner", path: Any) -> None:
+    """Write a learner to a file; see `Learner.save`."""
+    learner.save(path)
+
+
+def load(path: Any) -> "Learner":
+    """Read a learner from a file; see `Learner.load`."""
+    from stream_em.learning.learner import Learner
+
+    return Learner.load(path)

@@ -1,0 +1,1 @@
+"""Component densities, shared by mixtures and chains."""

@@ -1,0 +1,107 @@
+"""Batch EM: the reference that online EM is measured against, one step with gamma = 1 over all data at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.em import e_step, maximise, model_sizes
+from stream_em.errors import InputError
+from stream_em.learning.start import best_start
+from stream_em.models.interface import Settings
+from stream_em.streams.records import Block, as_records
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFit:
+    """What batch EM found."""
+
+    params: Any
+    """The named parameters, in the records' units."""
+    log_likelihood_path: FloatArray
+    """(n_iter,): the total log-likelihood in nats after each iteration."""
+    n_iter: int
+    converged: bool
+    theta: FloatArray
+    s: FloatArray
+
+
+def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> FloatArray:
+    """Return the weight (n,) of each record: 1 or as given, but 0 for an exchangeable record that is all missing."""
+    if weights is None:
+        result = np.ones(len(records))
+    else:
+        result = np.array(weights, dtype=np.float64)
+        if result.shape != (len(records),):
+            raise InputError(f"weights must have shape ({len(records)},), not {result.shape}")
+        if not (np.isfinite(result).all() and (result >= 0).all()):
+            raise InputError("weights must be finite and 0 or more")
+        if not model.exchangeable and not (result == 1.0).all():
+            raise InputError(f"{model.name}: the records of a sequence cannot be weighted")
+    if model.exchangeable:
+        result[np.isnan(records).all(axis=1)] = 0.0
+    return result
+
+
+def iterate(
+    sized: Any,
+    theta: FloatArray,
+    s: FloatArray,
+    records: FloatArray,
+    weights: FloatArray,
+    max_iter: int,
+    tol: float,
+) -> tuple[list[float], bool]:
+    """Run EM from theta in place, at most `max_iter` iterations, until one gains less than `tol` nats a record.
+
+    Returns the total log-likelihood after each iteration, and whether it converged. Priors count in the gain.
+    """
+    n_records = float(weights.sum())
+    path: list[float] = []
+    penalty = maximise(sized, theta, s, 0.0)
+    before = e_step(sized, theta, s, records, weights) + penalty
+    for _ in range(max_iter):
+        penalty = maximise(sized, theta, s, n_records)
+        path.append(e_step(sized, theta, s, records, weights))
+        gain, before = path[-1] + penalty - before, path[-1] + penalty
+        if gain < tol * n_records:
+            return path, True
+    return path, False
+
+
+def batch_em(
+    model: Settings,
+    X: Any,
+    params: Any = None,
+    max_iter: int = 1000,
+    tol: float = 1e-10,
+    *,
+    weights: Any = None,
+    starts: int = 8,
+    seed: int = 0,
+) -> BatchFit:
+    """Fit a model to all of X (n, D) by plain EM, from `params` or from the best of several k-means++ starts.
+
+    Stops after `max_iter` iterations, or when one gains less than `tol` nats a record. NaN is missing. `weights` (n,)
+    count records. Raises `InputError` for records or parameters that cannot be used.
+
+    >>> import stream_em as sem
+    >>> X = np.r_[np.arange(5.0), np.arange(50.0, 55.0)]
+    >>> fit = sem.batch_em(sem.GaussianMixture(n_components=2), X)
+    >>> np.sort(fit.params.means[:, 0]).round(2)
+    array([ 2., 52.])
+    """
+    records = as_records(X.values if isinstance(X, Block) else X)
+    weights = record_weights_of(model, records, weights)
+    if not weights.sum() > 0:
+        raise InputError("there is no record to learn from")
+    sized = model.sized(records.shape[1])
+    s = np.zeros(model_sizes(sized)[3])
+    if params is None:
+        theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed))
+    else:
+        theta = model.unit_theta(sized, records, weights)
+        model.set_params(sized, theta, params)
+    path, converged = iterate(sized, theta, s, records, weights, max_iter, tol)
+    return BatchFit(model.params(sized, theta), np.array(path), len(path), converged, theta, s)

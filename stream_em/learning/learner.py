@@ -1,0 +1,322 @@
+"""A model that learns from a stream: what is kept, and the rules by which it changes."""
+
+import copy
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.em import e_step, maximise, model_sizes, online_em, score
+from stream_em.errors import InputError
+from stream_em.learning.batch import record_weights_of
+from stream_em.learning.snapshot import read_snapshot, write_snapshot
+from stream_em.learning.start import best_start, warmup_length
+from stream_em.learning.state import Event, State, averaged, merged_state, new_state, note_scores
+from stream_em.models import model_type
+from stream_em.models.interface import Settings
+from stream_em.stepsize import Stepsize
+from stream_em.streams.records import Block, as_records
+
+CHECK_EVERY = 16
+"""Starved components are looked for at every so many refreshes of the stream, however its records arrive."""
+STARVED_RECORDS = 0.5
+"""A component that stands for fewer records than this has died."""
+KEPT_EVENTS = 1000
+
+
+class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a learner learns: everything but the model."""
+
+    stepsize: Stepsize = Stepsize()
+    refresh_every: int = 256
+    starts: int = 8
+    seed: int = 0
+    warmup: int | None = None
+    inhibit: int = 20
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an impossible setting."""
+        for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
+            value = getattr(self, name)
+            if name == "warmup" and value is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
+
+
+class Learner:
+    """A model learned online, record by record.
+
+    The first records (`warmup`, by default 20 per component and feature, at least 500) are collected and give the first
+    parameters: the best of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
+    scored, its expected statistics are blended in with its step, and the parameters are refreshed at every
+    `refresh_every` records of the stream, but not before `inhibit` of them. Raises `InputError` for impossible
+    settings.
+
+    >>> import stream_em as sem
+    >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
+    >>> learner = sem.Learner(sem.GaussianMixture(n_components=2))
+    >>> for i in range(0, len(X), 100):
+    ...     log_likelihood = learner.learn(X[i : i + 100])
+    >>> bool(np.abs(np.sort(learner.params.means[:, 0]) - [0, 9]).max() < 0.2)
+    True
+    """
+
+    def __init__(
+        self,
+        model: Settings,
+        *,
+        stepsize: Stepsize | None = None,
+        refresh_every: int = 256,
+        starts: int = 8,
+        seed: int = 0,
+        warmup: int | None = None,
+        inhibit: int = 20,
+        params: Any = None,
+    ) -> None:
+        self.model = model
+        self.settings = LearnerSettings(stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit)
+        self.fields: tuple[str, ...] = ()
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.state: State | None = None
+        self.sized: Any = None
+        self._waiting: list[tuple[FloatArray, FloatArray]] = []
+        if params is not None:
+            self.sized, theta = model.from_params(params)
+            self.state = self._new_state(theta)
+
+    @property
+    def started(self) -> bool:
+        """Whether there are parameters: the warm-up is over."""
+        return self.state is not None
+
+    @property
+    def n_features(self) -> int | None:
+        """The width of a record, or None before the first."""
+        if self.state is not None:
+            return len(self.state.worst) - 1
+        return self._waiting[0][0].shape[1] if self._waiting else None
+
+    @property
+    def count(self) -> float:
+        """The total weight of all records so far: their number, if none was weighted."""
+        if self.state is not None:
+            return float(self.state.totals[0])
+        return float(sum(weights.sum() for _, weights in self._waiting))
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        """The running mean predictive log-likelihood in nats a record; NaN before a record was scored."""
+        if self.state is None or self.state.totals[1] == 0:
+            return float("nan")
+        return float(self.state.totals[2] / self.state.totals[1])
+
+    @property
+    def params(self) -> Any:
+        """The current parameters, in the records' units; raises `InputError` before the first record."""
+        sized, state = self._started()
+        return self.model.params(sized, state.theta)
+
+    @property
+    def averaged_params(self) -> Any:
+        """The parameters averaged over the last half of the stream (Polyak–Ruppert), in the records' units."""
+        sized, state = self._started()
+        return self.model.params(sized, self._theta(sized, state, averaged_theta=True))
+
+    def learn(self, block: Any, weights: Any = None) -> FloatArray:
+        """Learn a Block or an (n, D) array; return the log-likelihood (n,) of each record before it was learned.
+
+        Records that are collected for the start have no log-likelihood yet: NaN. `weights` (n,) count records. Raises
+        `InputError` for records that cannot be used; nothing of such a block is learned.
+        """
+        if isinstance(block, Block):
+            self.fields = self.fields or block.fields
+            weights = block.weights if weights is None else weights
+        records = as_records(block, self.n_features)
+        counts = record_weights_of(self.model, records, weights)
+        log_likelihood = np.full(len(records), np.nan)
+        taken = 0
+        if self.state is None and len(records):
+            taken = self._collect(records, counts)
+        if self.state is not None:
+            self._learn(self.state, records[taken:], counts[taken:], log_likelihood[taken:])
+        return log_likelihood
+
+    def start(self) -> None:
+        """End the warm-up now, with the records collected so far; raises `InputError` if there are none."""
+        if self.state is None:
+            self.sized, self.state = self._start()
+            self._waiting = []
+
+    def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
+        """Return the probability (n, K) of each component, or of each state of a chain that goes on from here,
+        filtered.
+        """
+        return self._score(X, averaged)[0]
+
+    def log_likelihood(self, X: Any, averaged: bool = False) -> FloatArray:
+        """Return the log-likelihood (n,) of each record in nats; nothing is learned."""
+        return self._score(X, averaged)[1]
+
+    def refresh(self) -> None:
+        """Make the M-step now, whatever the schedule says."""
+        if self.state is not None and self.state.s[0] > 0:
+            maximise(self.sized, self.state.theta, self.state.s, 1.0 / self.state.s[0])
+
+    def merge(self, *others: "Learner") -> "Learner":
+        """Return a learner that has learned what these have, each from its own part of the data; none of them changes.
+
+        All must have started from the same `params`. Raises `InputError` otherwise, and for a chain, whose records
+        cannot be cut apart.
+        """
+        learners = [self, *others]
+        if not self.model.exchangeable:
+            raise InputError(f"{self.model.name}: parts of a sequence cannot be merged")
+        states = [learner.state for learner in learners if learner.state is not None]
+        if len(states) < len(learners):
+            raise InputError("merge: every learner must be started")
+        units = [self.model.units(self.sized, state.theta) for state in states if len(state.s) == len(states[0].s)]
+        alike = len(units) == len(states) and all(np.array_equal(unit, units[0]) for unit in units)
+        if not alike or any(learner.model != self.model for learner in others):
+            raise InputError("merge: the learners must be of one model and start from the same params")
+        merged = copy.deepcopy(self)
+        merged.events.clear()
+        merged.events.extend(event for learner in learners for event in learner.events)
+        merged.state = merged_state(states)
+        merged.refresh()
+        return merged
+
+    def save(self, path: str | Path) -> None:
+        """Write the learner to one safetensors file, replaced whole; raises `OutsideError` if it cannot be written."""
+        metadata = {
+            "model": self.model.name,
+            "model_settings": msgspec.json.encode(self.model).decode(),
+            "learner_settings": msgspec.json.encode(self.settings).decode(),
+            "fields": msgspec.json.encode(self.fields).decode(),
+            "events": msgspec.json.encode(list(self.events)).decode(),
+        }
+        if self.state is not None:
+            tensors = dict(self.state._asdict())
+        else:
+            tensors = {}
+            for i, (records, weights) in enumerate(self._waiting):
+                tensors[f"waiting.{i:06}.records"], tensors[f"waiting.{i:06}.weights"] = records, weights
+        write_snapshot(Path(path), metadata, tensors)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Learner":
+        """Read a learner; raises `InputError` if the file is damaged, of something else, or of a later version."""
+        path = Path(path)
+        metadata, tensors = read_snapshot(path)
+        try:
+            model = msgspec.json.decode(metadata["model_settings"], type=model_type(metadata["model"]))
+            settings = msgspec.json.decode(metadata["learner_settings"], type=LearnerSettings)
+            learner = cls(model, **{name: getattr(settings, name) for name in settings.__struct_fields__})
+            learner.fields = msgspec.json.decode(metadata["fields"], type=tuple[str, ...])
+            learner.events.extend(msgspec.json.decode(metadata["events"], type=list[Event]))
+            if "theta" in tensors:
+                learner._restore(State(**tensors))
+            else:
+                names = sorted({name.rpartition(".")[0] for name in tensors})
+                learner._waiting = [(tensors[f"{name}.records"], tensors[f"{name}.weights"]) for name in names]
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise InputError(f"{path}: not a model that this version can read ({error})") from None
+        return learner
+
+    def _restore(self, state: State) -> None:
+        self.sized = self.model.sized(len(state.worst) - 1)
+        expected = self._new_state(np.zeros(model_sizes(self.sized)[1]))
+        for name, array, like in zip(State._fields, state, expected, strict=True):
+            if array.shape != like.shape or array.dtype != like.dtype:
+                raise InputError(f"{name} has shape {array.shape}, not {like.shape}")
+        self.state = state
+
+    def _new_state(self, theta: FloatArray) -> State:
+        n_averaged, _, _, n_statistics = model_sizes(self.sized)
+        return new_state(theta, n_averaged, n_statistics, self.model.n_features(self.sized))
+
+    def _collect(self, records: FloatArray, counts: FloatArray) -> int:
+        """Keep the first records; start as soon as there are enough. Returns how many were kept."""
+        seen = sum(len(waiting) for waiting, _ in self._waiting)
+        needed = self.settings.warmup or warmup_length(self.model.n_components, records.shape[1])
+        taken = min(needed - seen, len(records))
+        self._waiting.append((records[:taken].copy(), counts[:taken].copy()))
+        if seen + taken == needed and self.count > 0:
+            self.start()
+        return taken
+
+    def _start(self) -> tuple[Any, State]:
+        if self.count == 0:
+            raise InputError("the learner has not seen a record with a value yet")
+        records, counts = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        sized = self.model.sized(records.shape[1])
+        rng = np.random.default_rng(self.settings.seed)
+        theta = best_start(self.model, sized, records, counts, self.settings.starts, rng)
+        n_averaged, _, _, n_statistics = model_sizes(sized)
+        state = new_state(theta, n_averaged, n_statistics, records.shape[1])
+        e_step(sized, theta, state.s, records, counts)
+        state.totals[0] = counts.sum()
+        return sized, state
+
+    def _started(self) -> tuple[Any, State]:
+        """Return the state, or, during the warm-up, the one that a start right now would give."""
+        return (self.sized, self.state) if self.state is not None else self._start()
+
+    def _theta(self, sized: Any, state: State, averaged_theta: bool) -> FloatArray:
+        if not averaged_theta:
+            return state.theta
+        theta = state.theta.copy()
+        theta[: state.averages.shape[1]] = averaged(state)
+        maximise(sized, theta, state.s, 0.0)
+        return theta
+
+    def _score(self, X: Any, averaged_theta: bool) -> tuple[FloatArray, FloatArray]:
+        sized, state = self._started()
+        records = as_records(X, len(state.worst) - 1)
+        return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
+
+    def _learn(self, state: State, records: FloatArray, counts: FloatArray, log_likelihood: FloatArray) -> None:
+        refresh_every, stepsize = self.settings.refresh_every, self.settings.stepsize
+        period = refresh_every * CHECK_EVERY
+        for part in _cut(len(records), int(state.tally[0]), period):
+            steps = stepsize.steps(float(state.totals[0]), counts[part])
+            online_em(
+                self.sized,
+                state.theta,
+                state.s,
+                state.averages,
+                state.tally,
+                records[part],
+                counts[part],
+                steps,
+                refresh_every,
+                self.settings.inhibit,
+                log_likelihood[part],
+            )
+            state.totals[0] += counts[part].sum()
+            note_scores(state, records[part], counts[part], log_likelihood[part])
+            if state.tally[0] % period == 0:
+                self._revive(state)
+
+    def _revive(self, state: State) -> None:
+        """Move the most starved component, if any, to the record that the model explained worst."""
+        mass = self.model.component_mass(self.sized, state.s)
+        k = int(mass.argmin())
+        if mass[k] < STARVED_RECORDS * state.s[0] and np.isfinite(state.worst[0]) and "means" not in self.model.frozen:
+            self.model.reseed(self.sized, state.theta, state.s, k, state.worst[1:])
+            detail = f"component {k} stood for {mass[k] / state.s[0]:.3g} records; moved to the worst explained record"
+            self.events.append(Event(self.count, "reseeded", detail))
+        state.worst[0] = np.inf
+
+
+def _cut(n: int, before: int, period: int) -> Iterable[slice]:
+    """Yield the slices of n records that end where the count of all records is a multiple of `period`."""
+    begin = 0
+    while begin < n:
+        end = min(n, begin + period - (before + begin) % period)
+        yield slice(begin, end)
+        begin = end

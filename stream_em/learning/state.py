@@ -1,0 +1,83 @@
+"""What a started learner has learned, as plain arrays, and the pure functions on it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stream_em.arrays import FloatArray, IntArray
+
+
+class Event(NamedTuple):
+    """Something that a person may want to know happened to a learner."""
+
+    at: float
+    """After so many records."""
+    kind: str
+    detail: str
+
+
+class State(NamedTuple):
+    """Everything a started learner has learned."""
+
+    theta: FloatArray
+    s: FloatArray
+    averages: FloatArray
+    """(2, m): running means of the parameters, see `stream_em.em.online_em`."""
+    tally: IntArray
+    """(3,): records since the start, then the M-steps in each row of `averages`."""
+    totals: FloatArray
+    """(3,): the weight of all records, of those scored before they were learned, and their summed log-likelihood."""
+    worst: FloatArray
+    """(D + 1,): the lowest log-likelihood since the last look for starved components, and its record."""
+
+
+def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features: int) -> State:
+    """Return the state of a learner that has parameters and has learned nothing."""
+    return State(
+        theta,
+        np.zeros(n_statistics),
+        np.zeros((2, n_averaged)),
+        np.array([0, -1, 0], dtype=np.int64),
+        np.zeros(3),
+        np.concatenate([[np.inf], np.zeros(n_features)]),
+    )
+
+
+def averaged(state: State) -> FloatArray:
+    """Return the averaged part of theta (m,): its mean over the last half of the stream, or its value before there is
+    one.
+    """
+    n_steps = np.maximum(state.tally[1:], 0)
+    if state.tally[1] < 0 or n_steps.sum() == 0:
+        return state.theta[: state.averages.shape[1]].copy()
+    return np.asarray(n_steps @ state.averages / n_steps.sum())
+
+
+def note_scores(state: State, records: FloatArray, weights: FloatArray, log_likelihood: FloatArray) -> None:
+    """Take scored records (n, D) into the running totals and the worst record."""
+    counted = weights > 0
+    if not counted.any():
+        return
+    state.totals[1] += weights.sum()
+    state.totals[2] += weights[counted] @ log_likelihood[counted]
+    lowest = int(np.where(counted, log_likelihood, np.inf).argmin())
+    if log_likelihood[lowest] < state.worst[0]:
+        state.worst[0], state.worst[1:] = log_likelihood[lowest], records[lowest]
+
+
+def merged_state(states: list[State]) -> State:
+    """Return the state of a learner that has learned what all have; theta and averages are those of the first.
+
+    Mean statistics add in proportion to the records behind them; their sums of squared weights with the squared shares.
+    """
+    first = states[0]
+    total = sum(float(state.totals[0]) for state in states)
+    shares = [float(state.totals[0]) / total for state in states]
+    pairs = list(zip(shares, states, strict=True))
+    s = np.sum([share * state.s for share, state in pairs], axis=0)
+    s[0] = sum(share**2 * state.s[0] for share, state in pairs)
+    state = new_state(first.theta.copy(), first.averages.shape[1], len(s), len(first.worst) - 1)
+    state.s[:] = s
+    state.totals[:] = np.sum([state.totals for state in states], axis=0)
+    state.tally[0] = sum(int(state.tally[0]) for state in states)
+    return state

@@ -1,0 +1,126 @@
+"""The Gaussian mixture: settings, and parameters as its users see them. The mathematics is in `mixture` and
+`emissions`.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.em import maximise, model_sizes, params_of, stats_of
+from stream_em.emissions.gaussian import (
+    CovarianceType,
+    checked,
+    component_at,
+    covariances_of,
+    gaussian_emission,
+    means_of,
+    set_gaussian,
+    sketch,
+    unit_gaussian,
+)
+from stream_em.errors import InputError
+from stream_em.models.interface import Settings
+from stream_em.models.mixture import Mixture
+
+NO_STATISTICS = np.empty(0)
+
+
+class GaussianMixtureParams(NamedTuple):
+    """Parameters in the records' units."""
+
+    weights: FloatArray
+    """(K,), positive, summing to 1."""
+    means: FloatArray
+    """(K, D)."""
+    covariances: FloatArray
+    """(K, D, D), (D, D), (K, D) or (K,) for covariance_type full, tied, diag, spherical."""
+
+
+class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
+    """A mixture of Gaussian densities over independent records; NaN is missing and marginalised exactly.
+
+    `covariance_prior` and `weight_prior` are the strengths of the priors in pseudo-records a component (0: maximum
+    likelihood, and a covariance may then only be kept from singularity, not drawn towards the data's). Parameters named
+    in `frozen` ("weights", "means", "covariances") keep their starting values.
+
+    >>> GaussianMixture(n_components=3).covariance_type
+    'full'
+    >>> GaussianMixture(n_components=0)
+    Traceback (most recent call last):
+        ...
+    stream_em.errors.InputError: n_components must be at least 1, not 0
+    """
+
+    covariance_type: CovarianceType = "full"
+    covariance_prior: float = 0.01
+    weight_prior: float = 0.01
+
+    name: ClassVar[str] = "gaussian-mixture"
+    summary: ClassVar[str] = "mixture of Gaussian densities (full, tied, diag or spherical covariances)"
+    params_type: ClassVar[type] = GaussianMixtureParams
+    freezable: ClassVar[tuple[str, ...]] = GaussianMixtureParams._fields
+    exchangeable: ClassVar[bool] = True
+
+    def sized(self, n_features: int) -> Mixture:
+        """Return the compiled form for records of `n_features` features."""
+        emission = gaussian_emission(
+            self.n_components, n_features, self.covariance_type, self.covariance_prior, self.frozen
+        )
+        return Mixture(emission, int("weights" not in self.frozen), float(self.weight_prior))
+
+    def n_features(self, sized: Any) -> int:
+        """Return the width of a record."""
+        return int(sized.emission.n_features)
+
+    def sketch(self, params: Any) -> FloatArray:
+        """Return records (2K, D) one standard deviation either side of each mean."""
+        return sketch(params.means, params.covariances, self.covariance_type)
+
+    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
+        """Return shift and scale (2, D) of the statistics."""
+        emission = params_of(sized, theta).emission
+        return np.stack([emission.shift, emission.scale])
+
+    def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return theta in the units of the records (n, D), every component at their overall mean and covariance."""
+        theta = np.zeros(model_sizes(sized)[1])
+        params = params_of(sized, theta)
+        params.weights[:] = 1.0 / self.n_components
+        unit_gaussian(sized.emission, params.emission, records, weights)
+        maximise(sized, theta, NO_STATISTICS, 0.0)
+        return theta
+
+    def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
+        """Set theta from parameters in the records' units, or raise `InputError`."""
+        weights = checked("weights", params.weights, (self.n_components,))
+        if weights.min() < 0 or abs(weights.sum() - 1) > 1e-6:
+            raise InputError("weights must be non-negative and sum to 1")
+        windows = params_of(sized, theta)
+        windows.weights[:] = weights
+        set_gaussian(sized.emission, windows.emission, params.means, params.covariances)
+        maximise(sized, theta, NO_STATISTICS, 0.0)
+
+    def params(self, sized: Any, theta: FloatArray) -> GaussianMixtureParams:
+        """Return the parameters in the records' units."""
+        windows = params_of(sized, theta)
+        return GaussianMixtureParams(
+            windows.weights.copy(),
+            means_of(windows.emission),
+            covariances_of(sized.emission, windows.emission),
+        )
+
+    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return each component's share (K,) of the records in s."""
+        mass = stats_of(sized, s).emission[:, 0]
+        return np.asarray(mass / mass.sum())
+
+    def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
+        """Start component k anew at a record (D,), worth one record."""
+        windows, stats = params_of(sized, theta), stats_of(sized, s)
+        share = float(np.clip(s[0], 0.0, 0.5))
+        row = component_at(sized.emission, windows.emission, windows.weights, k, record)
+        stats.emission[k] = row * share * stats.emission[:, 0].sum()
+        windows.weights[k] = share
+        windows.weights[:] /= windows.weights.sum()
+        maximise(sized, theta, NO_STATISTICS, 0.0)

@@ -1,0 +1,90 @@
+"""What a model's settings must offer to be learned, saved and shown; the compiled side is listed in `stream_em.em`."""
+
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.errors import InputError
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of a model: a value. A model type adds its fields and the methods below."""
+
+    n_components: int = 2
+    frozen: tuple[str, ...] = ()
+
+    name: ClassVar[str]
+    """The model's name on the command line and in files."""
+    summary: ClassVar[str]
+    """One line for `stream-em models`."""
+    params_type: ClassVar[type]
+    """The NamedTuple of its parameters, in the records' units."""
+    freezable: ClassVar[tuple[str, ...]]
+    """Which parameters `frozen` may name."""
+    exchangeable: ClassVar[bool]
+    """Whether the order of the records does not matter."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an impossible setting."""
+        for field in msgspec.structs.fields(self):
+            try:
+                value = msgspec.convert(getattr(self, field.name), field.type)
+            except msgspec.ValidationError as error:
+                raise InputError(f"{self.name}: {field.name}: {error}") from None
+            self._check(field.name, value)
+            msgspec.structs.force_setattr(self, field.name, value)
+
+    def _check(self, field: str, value: Any) -> None:
+        if field == "n_components" and value < 1:
+            raise InputError(f"n_components must be at least 1, not {value}")
+        if field.endswith("_prior") and not 0 <= value < float("inf"):
+            raise InputError(f"{field} must be a number of records, 0 or more, not {value}")
+        for name in value if field == "frozen" else ():
+            if name not in self.freezable:
+                raise InputError(f"frozen may name {', '.join(self.freezable)}; not {name!r}")
+
+    def from_params(self, params: Any) -> tuple[Any, FloatArray]:
+        """Return the compiled form and a parameter vector for named parameters, in the units that these imply."""
+        pseudo_records = self.sketch(params)
+        sized = self.sized(pseudo_records.shape[1])
+        theta = self.unit_theta(sized, pseudo_records, np.ones(len(pseudo_records)))
+        self.set_params(sized, theta, params)
+        return sized, theta
+
+    def sized(self, n_features: int) -> Any:
+        """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""
+        raise NotImplementedError
+
+    def n_features(self, sized: Any) -> int:
+        """Return the width of a record."""
+        raise NotImplementedError
+
+    def sketch(self, params: Any) -> FloatArray:
+        """Return a few records (n, D) with about the location and spread of the model with these parameters."""
+        raise NotImplementedError
+
+    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
+        """Return the units that the statistics are kept in; statistics add only if these agree."""
+        raise NotImplementedError
+
+    def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return a parameter vector in the units of the records (n, D) with weights (n,), all components alike."""
+        raise NotImplementedError
+
+    def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
+        """Set the parameter vector from named parameters in the records' units."""
+        raise NotImplementedError
+
+    def params(self, sized: Any, theta: FloatArray) -> Any:
+        """Return the named parameters in the records' units."""
+        raise NotImplementedError
+
+    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return each component's share (K,) of the records in the statistics."""
+        raise NotImplementedError
+
+    def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
+        """Start component k anew at a record (D,)."""
+        raise NotImplementedError

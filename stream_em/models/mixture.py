@@ -1,0 +1,133 @@
+"""A mixture over any emission: each record comes from one of K components, which is not observed.
+
+Statistics (K, P): r_k times the emission's features, with r_k the responsibility; E- and M-step after Dempster, Laird &
+Rubin (1977), section 4.3. A record of weight 0 (all its values missing) changes nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_em.em import ASSIGN, SCORE, accumulate, m_step, model_sizes, params_of, penalty, refresh, stats_of
+from stream_em.emissions.interface import (
+    add_statistics,
+    derive,
+    encode,
+    log_densities,
+    log_prior,
+    maximise,
+    sizes,
+    tile_length,
+    windows,
+)
+from stream_em.kernels.dispatch import kernel
+from stream_em.kernels.elementwise import softmax_in_place
+
+SMALLEST_WEIGHT = 1e-300
+
+
+class Mixture(NamedTuple):
+    """Sizes and settings; the prior on the weights is `prior_records` pseudo-records a component."""
+
+    emission: Any
+    learn_weights: int
+    prior_records: float
+
+
+class MixtureParams(NamedTuple):
+    """Windows on theta."""
+
+    weights: np.ndarray  # (K,)
+    emission: Any
+    log_weights: np.ndarray  # (K,)
+
+
+class MixtureStats(NamedTuple):
+    """Windows on s."""
+
+    emission: np.ndarray  # (K, P); column 0 is the mean responsibility
+
+
+@model_sizes.register(Mixture)
+def _(model):
+    K = model.emission.n_components
+    n_primary, n_derived, n_statistics = sizes(model.emission)
+    n_s = 1 + K * n_statistics
+    return K + n_primary, 2 * K + n_primary + n_derived, n_s, n_s
+
+
+@params_of.register(Mixture)
+def _(model, theta):
+    K = model.emission.n_components
+    n_primary = sizes(model.emission)[0]
+    derived = theta[K + n_primary :]
+    return MixtureParams(theta[:K], windows(model.emission, theta[K : K + n_primary], derived[K:]), derived[:K])
+
+
+@stats_of.register(Mixture)
+def _(model, s):
+    return MixtureStats(s[1:].reshape(model.emission.n_components, sizes(model.emission)[2]))
+
+
+@accumulate.register(Mixture)
+def _(model, params, stats, records, weights, probabilities, log_likelihood, mode):
+    emission = model.emission
+    K, P = emission.n_components, sizes(emission)[2]
+    tile = min(tile_length(P), len(records))
+    phi_buffer, joint_buffer, scratch_buffer = np.empty(P * tile), np.empty(K * tile), np.empty(2 * tile)
+    for begin in range(0, len(records), tile):
+        part = records[begin : begin + tile]
+        n = len(part)
+        phi, joint = phi_buffer[: P * n].reshape(P, n), joint_buffer[: K * n].reshape(K, n)
+        n_missing = encode(emission, params.emission, part, phi)
+        if mode == ASSIGN:
+            for k in range(K):
+                for t in range(n):
+                    joint[k, t] = probabilities[begin + t, k]
+        else:
+            log_densities(emission, params.emission, part, phi, n_missing, joint)
+            scratch = scratch_buffer[: 2 * n].reshape(2, n)
+            softmax_in_place(joint, params.log_weights, log_likelihood[begin : begin + n], scratch)
+        if mode == SCORE:
+            for k in range(K):
+                for t in range(n):
+                    probabilities[begin + t, k] = joint[k, t]
+        else:
+            for k in range(K):
+                for t in range(n):
+                    joint[k, t] *= weights[begin + t]
+            add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
+
+
+@m_step.register(Mixture)
+def _(model, stats, n_records, params):
+    K = model.emission.n_components
+    mass = 0.0
+    for k in range(K):
+        mass += stats.emission[k, 0]
+    if mass > 0.0:
+        for k in range(K if model.learn_weights else 0):
+            n_k = n_records * stats.emission[k, 0] / mass
+            params.weights[k] = (n_k + model.prior_records) / (n_records + K * model.prior_records)
+        _set_log_weights(params)
+        maximise(model.emission, stats.emission, n_records, params.emission)
+
+
+@refresh.register(Mixture)
+def _(model, params):
+    _set_log_weights(params)
+    derive(model.emission, params.emission)
+
+
+@kernel
+def _set_log_weights(params):
+    for k in range(len(params.weights)):
+        params.log_weights[k] = np.log(max(params.weights[k], SMALLEST_WEIGHT))
+
+
+@penalty.register(Mixture)
+def _(model, params):
+    total = 0.0
+    for k in range(len(params.log_weights)):
+        total += params.log_weights[k]
+    return model.prior_records * total + log_prior(model.emission, params.emission)

@@ -1,0 +1,1 @@
+"""The world: where blocks of records come from and where results go."""

@@ -1,0 +1,175 @@
+"""CSV in pieces: pyarrow parses a piece at C++ speed; a piece it refuses is read again exactly."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.errors import InputError
+from stream_em.streams.bytestream import ByteStream
+from stream_em.streams.cells import check_unique, looks_like_number, number, numbered_names
+from stream_em.streams.lines import LONGEST_LINE, TextPiece, text_pieces
+from stream_em.streams.records import first_unusable
+
+_NULLS = ["", "NA", "na", "null", "NULL", "Null"]
+
+
+class CsvReader:
+    """One CSV file: `columns` from its header (or x0, x1, ...), then its records in pieces."""
+
+    n_records: int | None = None
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        delimiter: str | None = None,
+        has_header: bool | None = None,
+        piece_bytes: int | None = None,
+    ) -> None:
+        self._stream = stream
+        self._pieces = text_pieces(stream, quoted=True, piece_bytes=piece_bytes)
+        first, rest = self._first_record()
+        self._delimiter = delimiter or _sniff(first.data)
+        place = f"{stream.name}, line {first.line}"
+        cells = _header_cells(first, self._delimiter, place)
+        if has_header is None:
+            has_header = not all(looks_like_number(cell) for cell in cells)
+        self.empty_message = "has a header but no records" if has_header else "has no records"
+        numbered = numbered_names(len(cells))
+        if has_header:
+            self.columns = tuple(" ".join(c.split()) or x for c, x in zip(cells, numbered, strict=True))
+            check_unique(self.columns, place)
+            self._pieces = chain([rest], self._pieces)
+        else:
+            self.columns = numbered
+            self._pieces = chain([first, rest], self._pieces)
+
+    @property
+    def bytes_read(self) -> int:
+        """The bytes taken from the file so far."""
+        return self._stream.bytes_read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def pieces(self, fields: Sequence[str]) -> Iterator[list[FloatArray] | FloatArray]:
+        """Yield the chosen fields of the next records, as columns or as (n, d) records.
+
+        Raises `InputError` naming line and field.
+        """
+        for piece in self._pieces:
+            columns = self._parse_fast(piece, fields)
+            if columns is None or any(first_unusable(column[:, None]) for column in columns):
+                yield self._parse_exactly(piece, fields)
+            else:
+                yield columns
+
+    def _first_record(self) -> tuple[TextPiece, TextPiece]:
+        """Split the first piece that is not blank into its first record and the rest."""
+        for piece in self._pieces:
+            start, line = 0, piece.line
+            while start < len(piece.data):
+                end = _record_end(piece.data, start)
+                after = line + piece.data.count(b"\n", start, end)
+                if piece.data[start:end].strip():
+                    return TextPiece(piece.data[start:end], line), TextPiece(piece.data[end:], after)
+                start, line = end, after
+        raise InputError(f"{self._stream.name}: has no records, only blank lines; check what wrote it")
+
+    def _parse_fast(self, piece: TextPiece, fields: Sequence[str]) -> list[FloatArray] | None:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        quotes = piece.data.count(b'"')
+        if not piece.data or quotes % 2:
+            return None
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(piece.data),
+                read_options=pyarrow.csv.ReadOptions(column_names=self.columns),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=quotes > 0),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(fields, pa.float64()),
+                    include_columns=list(fields),
+                    null_values=_NULLS,
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        return [column.to_numpy() for column in table.columns]
+
+    def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> FloatArray:
+        """Read a piece with Python's csv module: what this accepts is what the format is."""
+        text = piece.data.decode("utf-8", "surrogateescape")
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter, strict=True)
+        chosen = [(self.columns.index(field), field) for field in fields]
+        records: list[list[float]] = []
+        usual_limit = csv.field_size_limit(LONGEST_LINE)
+        try:
+            while True:
+                place = f"{self._stream.name}, line {piece.line + rows.line_num}"
+                row = _next_row(rows, place)
+                if row is None:
+                    break
+                if not row:
+                    continue
+                self._check_width(row, place)
+                records.append([number(row[j], f"{place}, field {field!r}") for j, field in chosen])
+        finally:
+            csv.field_size_limit(usual_limit)
+        return np.array(records, dtype=np.float64).reshape(-1, len(fields))
+
+    def _check_width(self, row: list[str], place: str) -> None:
+        width = len(self.columns)
+        counts = f"the record has {len(row)} of {width} fields"
+        if len(row) < width:
+            raise InputError(
+                f"{place}, field {self.columns[len(row)]!r}: {counts}; write every field, a missing one as empty"
+            )
+        if len(row) > width:
+            raise InputError(
+                f"{place}: {counts}, so {len(row) - width} too many after field {self.columns[-1]!r};"
+                f" quote a field that contains {self._delimiter!r}"
+            )
+
+
+def _next_row(rows: Iterator[list[str]], place: str) -> list[str] | None:
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        what = "a quote is opened and never closed" if "end of data" in str(error) else f"wrong quotes ({error})"
+        raise InputError(f"{place}: {what}; close the quote, and double a quote inside a quoted field") from None
+
+
+def _header_cells(first: TextPiece, delimiter: str, place: str) -> list[str]:
+    try:
+        text = first.data.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        byte = first.data[error.start]
+        raise InputError(f"{place}: byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8") from None
+    if "\r" in text:
+        raise InputError(f"{place}: lines end with a bare carriage return; save the file with line feeds")
+    cells = _next_row(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), place)
+    return cells or [""]
+
+
+def _record_end(data: bytes, start: int) -> int:
+    """Return where the record that begins at `start` ends: after the first line end outside quotes."""
+    end, quotes = start, 0
+    while True:
+        newline = data.find(b"\n", end)
+        if newline < 0:
+            return len(data)
+        quotes += data.count(b'"', end, newline)
+        end = newline + 1
+        if quotes % 2 == 0:
+            return end
+
+
+def _sniff(header: bytes) -> str:
+    return ";" if b";" in header and b"," not in header else ","

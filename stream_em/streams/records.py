@@ -1,0 +1,99 @@
+"""The block of records that travels through the package, and the one place where arrays become records."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.errors import InputError
+
+LARGEST = 1e100
+"""Magnitudes above this are bad input: their squares and products would leave the range of float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some consecutive records of a stream.
+
+    `values` is (n, d) float64, C-ordered and writeable, NaN where a value is missing, never infinite.
+    `fields` names the columns. `position` is where reading goes on after this block (JSON-compatible; its
+    keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once.
+    """
+
+    values: FloatArray
+    fields: tuple[str, ...] = ()
+    position: dict[str, Any] | None = None
+    weights: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Source(Protocol):
+    """What blocks come from: files, a broker, memory. Iterating again starts again, where the source can."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the columns of every block."""
+        ...
+
+    def __iter__(self) -> Iterator[Block]: ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+def as_records(values: Any, n_features: int | None = None) -> FloatArray:
+    """Give `values` as (n, n_features) float64, C-ordered and writeable; a vector is n records of one.
+
+    Raises `InputError`, naming record and column, for anything that is not a number, infinite or above 1e100
+    in magnitude, for more than two axes, and for a width other than `n_features`.
+
+    >>> as_records([[1, 2], [3, None]])
+    array([[ 1.,  2.],
+           [ 3., nan]])
+    """
+    if isinstance(values, Block):
+        values = values.values
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex values; give real and imaginary part as two features")
+        records = np.require(np.asarray(values, dtype=np.float64), requirements=["C", "W", "A"])
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"records must be numbers in a rectangular array: {reason}") from None
+    if records.ndim == 1:
+        records = records.reshape(-1, 1)
+    if records.ndim != 2:
+        raise InputError(f"records must have two axes (records, features), not {records.ndim}")
+    if n_features is not None and records.shape[1] != n_features:
+        raise InputError(f"each record must have {n_features} features, not {records.shape[1]}")
+    if records.shape[1] == 0:
+        raise InputError("records need at least one feature")
+    wrong = first_unusable(records)
+    if wrong is not None:
+        row, column = wrong
+        raise InputError(f"record {row}, column {column}: {unusable_reason(records[row, column])}")
+    return records
+
+
+def first_unusable(records: FloatArray) -> tuple[int, int] | None:
+    """Return (row, column) of the first value that is infinite or too large, or None."""
+    if records.size == 0:
+        return None
+    # fmax/fmin pass over NaN (missing), so two reductions without a temporary settle the common case.
+    largest = np.fmax.reduce(records, axis=None)
+    smallest = np.fmin.reduce(records, axis=None)
+    if not (largest > LARGEST or smallest < -LARGEST):
+        return None
+    row, column = np.argwhere(np.abs(records) > LARGEST)[0]
+    return int(row), int(column)
+
+
+def unusable_reason(value: float) -> str:
+    """Say why a value cannot be learned from, and what to do about it."""
+    what = "is infinite" if np.isinf(value) else f"is larger in magnitude than {LARGEST:g}"
+    return f"{value:g} {what}; leave the field empty if the value is missing"

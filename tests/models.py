@@ -1,0 +1,48 @@
+"""The table of models: every law in `test_laws.py` is asserted for every row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import naive
+import numpy as np
+
+import stream_em as sem
+from stream_em.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, parameters near which it is tested, data from about there, and its plain NumPy twin."""
+
+    name: str
+    model: Any
+    params: Any
+    draw: Callable[[np.random.Generator, int], FloatArray]
+    twin: Callable[..., Any]
+    """(params, X, weights, covariance prior (D, D), model) -> parameters after one EM iteration, log-likelihoods (n,).
+    """
+
+
+D = 3
+MEANS = np.array([[0.0, 10.0, -1.0], [3.0, 11.0, 1.0]])
+COVARIANCES = {
+    "full": np.array([np.eye(D) + 0.5, 2 * np.eye(D) - 0.3]),
+    "tied": np.eye(D) + 0.5,
+    "diag": np.array([[1.0, 2.0, 0.5], [2.0, 1.0, 1.0]]),
+    "spherical": np.array([1.0, 2.0]),
+}
+
+
+def _two_clusters(rng: np.random.Generator, n: int) -> FloatArray:
+    labels = rng.random(n) < 0.4
+    return np.where(labels[:, np.newaxis], MEANS[1], MEANS[0]) + rng.normal(size=(n, D)) * [1.0, 1.5, 0.7]
+
+
+def _mixture(covariance_type: str) -> Case:
+    params = sem.GaussianMixture.params_type(np.array([0.6, 0.4]), MEANS, COVARIANCES[covariance_type])
+    model = sem.GaussianMixture(n_components=2, covariance_type=covariance_type)
+    return Case(f"mixture-{covariance_type}", model, params, _two_clusters, naive.mixture_em_step)
+
+
+CASES = [_mixture(covariance_type) for covariance_type in COVARIANCES]
