@@ -1,0 +1,44 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test test-all bench clean
+
+help:
+	@echo "make demo      install into .venv and find anomalies in real sensor records"
+	@echo "make test      install into .venv and run every check that is not slow"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make bench     compare with other packages"
+	@echo "make clean     remove .venv and caches"
+
+demo: .venv/installed
+	@$(BIN)/stream-em demo
+
+test: .venv/installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check -m "not slow"
+
+test-all: .venv/installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+.venv/pip: constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is not there; name a Python: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: stream_em needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "installing into .venv (once, about a minute)"
+	@"$(PYTHON)" -m venv .venv
+	@$(PIP) --constraint constraints.txt pip
+	@touch $@
+
+.venv/installed: .venv/pip pyproject.toml
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(PIP) --constraint constraints.txt --group dev
+	@touch $@

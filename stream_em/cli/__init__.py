@@ -1,0 +1,52 @@
+"""The command line, one file a command; printing help imports neither numpy nor numba nor pyarrow."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from stream_em import __version__
+from stream_em.cli import demo, fit, models, show
+from stream_em.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+for command in (demo.demo, fit.fit, show.show, models.models):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 done, 2 the input is wrong, 3 disk or network failed, 130 interrupted."""
+    try:
+        code = app(arguments, prog_name="stream-em", standalone_mode=False) or 0
+    except (InputError, typer.TyperException) as error:
+        _report(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+        code = 2
+    except OSError as error:
+        _report(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        code = 3
+    if code == 130:
+        print("stream-em: interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Learn mixtures and hidden Markov models from streams of records by online EM."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _report(message: str) -> None:
+    print(f"stream-em: error: {' '.join(message.split())}", file=sys.stderr)
