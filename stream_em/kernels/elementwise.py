@@ -86,6 +86,23 @@ def log_in_place(values, scratch):
 
 
 @kernel
+def exp_relative_in_place(logs, largest, scratch):
+    """Replace (K, n) logarithms by exp(log - largest of the column); `largest` (n,) receives it, `scratch` is (n,)."""
+    K, n = logs.shape
+    for i in range(n):
+        largest[i] = logs[0, i]
+    for k in range(1, K):
+        row = logs[k]
+        for i in range(n):
+            largest[i] = row[i] if row[i] > largest[i] else largest[i]
+    for k in range(K):
+        row = logs[k]
+        for i in range(n):
+            row[i] -= largest[i]
+        exp_in_place(row, scratch)
+
+
+@kernel
 def softmax_in_place(log_joint, offsets, log_normaliser, scratch):
     """Turn (K, n) log-densities into posterior probabilities of each column; `offsets` (K,) are added first.
 
@@ -95,21 +112,13 @@ def softmax_in_place(log_joint, offsets, log_normaliser, scratch):
     largest, work = scratch[0], scratch[1]
     for k in range(K):
         row, offset = log_joint[k], offsets[k]
-        if k == 0:
-            for i in range(n):
-                row[i] += offset
-                largest[i] = row[i]
-        else:
-            for i in range(n):
-                row[i] += offset
-                largest[i] = row[i] if row[i] > largest[i] else largest[i]
+        for i in range(n):
+            row[i] += offset
+    exp_relative_in_place(log_joint, largest, work)
     for i in range(n):
         log_normaliser[i] = 0.0
     for k in range(K):
         row = log_joint[k]
-        for i in range(n):
-            row[i] -= largest[i]
-        exp_in_place(row, work)
         for i in range(n):
             log_normaliser[i] += row[i]
     for i in range(n):

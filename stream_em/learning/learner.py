@@ -2,7 +2,6 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from stream_em.arrays import FloatArray
 from stream_em.em import e_step, maximise, model_sizes, online_em, score
 from stream_em.errors import InputError
 from stream_em.learning.batch import record_weights_of
+from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.snapshot import read_snapshot, write_snapshot
 from stream_em.learning.start import best_start, warmup_length
-from stream_em.learning.state import Event, State, averaged, merged_state, new_state, note_scores
+from stream_em.learning.state import Event, State, averaged, cut, merged_state, new_state, note_scores
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
@@ -26,26 +26,6 @@ CHECK_EVERY = 16
 STARVED_RECORDS = 0.5
 """A component that stands for fewer records than this has died."""
 KEPT_EVENTS = 1000
-
-
-class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a learner learns: everything but the model."""
-
-    stepsize: Stepsize = Stepsize()
-    refresh_every: int = 256
-    starts: int = 8
-    seed: int = 0
-    warmup: int | None = None
-    inhibit: int = 20
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` for an impossible setting."""
-        for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
-            value = getattr(self, name)
-            if name == "warmup" and value is None:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
 
 
 class Learner:
@@ -282,7 +262,7 @@ class Learner:
     def _learn(self, state: State, records: FloatArray, counts: FloatArray, log_likelihood: FloatArray) -> None:
         refresh_every, stepsize = self.settings.refresh_every, self.settings.stepsize
         period = refresh_every * CHECK_EVERY
-        for part in _cut(len(records), int(state.tally[0]), period):
+        for part in cut(len(records), int(state.tally[0]), period):
             steps = stepsize.steps(float(state.totals[0]), counts[part])
             online_em(
                 self.sized,
@@ -311,12 +291,3 @@ class Learner:
             detail = f"component {k} stood for {mass[k] / state.s[0]:.3g} records; moved to the worst explained record"
             self.events.append(Event(self.count, "reseeded", detail))
         state.worst[0] = np.inf
-
-
-def _cut(n: int, before: int, period: int) -> Iterable[slice]:
-    """Yield the slices of n records that end where the count of all records is a multiple of `period`."""
-    begin = 0
-    while begin < n:
-        end = min(n, begin + period - (before + begin) % period)
-        yield slice(begin, end)
-        begin = end

@@ -1,5 +1,6 @@
 """What a started learner has learned, as plain arrays, and the pure functions on it."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -81,3 +82,12 @@ def merged_state(states: list[State]) -> State:
     state.totals[:] = np.sum([state.totals for state in states], axis=0)
     state.tally[0] = sum(int(state.tally[0]) for state in states)
     return state
+
+
+def cut(n: int, before: int, period: int) -> Iterable[slice]:
+    """Yield the slices of n records that end where the count of all records is a multiple of `period`."""
+    begin = 0
+    while begin < n:
+        end = min(n, begin + period - (before + begin) % period)
+        yield slice(begin, end)
+        begin = end

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
 from stream_em.errors import InputError
 from stream_em.models.interface import Settings
@@ -12,7 +13,14 @@ def all_models() -> dict[str, type[Settings]]:
     """Return every model type by its name."""
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)
-    return {model.name: model for model in sorted(Settings.__subclasses__(), key=lambda model: model.name)}
+    named = {model.name: model for model in _below(Settings) if hasattr(model, "name")}
+    return dict(sorted(named.items()))
+
+
+def _below(kind: type[Settings]) -> Iterator[type[Settings]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def model_type(name: str) -> type[Settings]:

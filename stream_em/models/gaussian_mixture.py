@@ -8,22 +8,10 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.em import maximise, model_sizes, params_of, stats_of
-from stream_em.emissions.gaussian import (
-    CovarianceType,
-    checked,
-    component_at,
-    covariances_of,
-    gaussian_emission,
-    means_of,
-    set_gaussian,
-    sketch,
-    unit_gaussian,
-)
+from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
 from stream_em.errors import InputError
-from stream_em.models.interface import Settings
+from stream_em.models.gaussian_settings import GaussianSettings
 from stream_em.models.mixture import Mixture
-
-NO_STATISTICS = np.empty(0)
 
 
 class GaussianMixtureParams(NamedTuple):
@@ -37,7 +25,7 @@ class GaussianMixtureParams(NamedTuple):
     """(K, D, D), (D, D), (K, D) or (K,) for covariance_type full, tied, diag, spherical."""
 
 
-class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
+class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     """A mixture of Gaussian densities over independent records; NaN is missing and marginalised exactly.
 
     `covariance_prior` and `weight_prior` are the strengths of the priors in pseudo-records a component (0: maximum
@@ -52,8 +40,6 @@ class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
     stream_em.errors.InputError: n_components must be at least 1, not 0
     """
 
-    covariance_type: CovarianceType = "full"
-    covariance_prior: float = 0.01
     weight_prior: float = 0.01
 
     name: ClassVar[str] = "gaussian-mixture"
@@ -64,23 +50,7 @@ class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
 
     def sized(self, n_features: int) -> Mixture:
         """Return the compiled form for records of `n_features` features."""
-        emission = gaussian_emission(
-            self.n_components, n_features, self.covariance_type, self.covariance_prior, self.frozen
-        )
-        return Mixture(emission, int("weights" not in self.frozen), float(self.weight_prior))
-
-    def n_features(self, sized: Any) -> int:
-        """Return the width of a record."""
-        return int(sized.emission.n_features)
-
-    def sketch(self, params: Any) -> FloatArray:
-        """Return records (2K, D) one standard deviation either side of each mean."""
-        return sketch(params.means, params.covariances, self.covariance_type)
-
-    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
-        """Return shift and scale (2, D) of the statistics."""
-        emission = params_of(sized, theta).emission
-        return np.stack([emission.shift, emission.scale])
+        return Mixture(self.emission(n_features), int("weights" not in self.frozen), float(self.weight_prior))
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta in the units of the records (n, D), every component at their overall mean and covariance."""
@@ -88,7 +58,7 @@ class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
         params = params_of(sized, theta)
         params.weights[:] = 1.0 / self.n_components
         unit_gaussian(sized.emission, params.emission, records, weights)
-        maximise(sized, theta, NO_STATISTICS, 0.0)
+        maximise(sized, theta, np.empty(0), 0.0)
         return theta
 
     def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
@@ -99,7 +69,7 @@ class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
         windows = params_of(sized, theta)
         windows.weights[:] = weights
         set_gaussian(sized.emission, windows.emission, params.means, params.covariances)
-        maximise(sized, theta, NO_STATISTICS, 0.0)
+        maximise(sized, theta, np.empty(0), 0.0)
 
     def params(self, sized: Any, theta: FloatArray) -> GaussianMixtureParams:
         """Return the parameters in the records' units."""
@@ -123,4 +93,4 @@ class GaussianMixture(Settings, frozen=True, forbid_unknown_fields=True):
         stats.emission[k] = row * share * stats.emission[:, 0].sum()
         windows.weights[k] = share
         windows.weights[:] /= windows.weights.sum()
-        maximise(sized, theta, NO_STATISTICS, 0.0)
+        maximise(sized, theta, np.empty(0), 0.0)

@@ -1,0 +1,26 @@
+"""How a learner learns, as a value."""
+
+import msgspec
+
+from stream_em.errors import InputError
+from stream_em.stepsize import Stepsize
+
+
+class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a learner learns: everything but the model."""
+
+    stepsize: Stepsize = Stepsize()
+    refresh_every: int = 256
+    starts: int = 8
+    seed: int = 0
+    warmup: int | None = None
+    inhibit: int = 20
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an impossible setting."""
+        for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
+            value = getattr(self, name)
+            if name == "warmup" and value is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
