@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stream_em.learning.batch import BatchFit, batch_em
     from stream_em.learning.learner import Learner
     from stream_em.models.gaussian_mixture import GaussianMixture
+    from stream_em.models.hidden_markov import HiddenMarkov
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
     from stream_em.streams.records import Block
@@ -32,6 +33,7 @@ _HOMES = {
     "BatchFit": "learning.batch",
     "Block": "streams.records",
     "GaussianMixture": "models.gaussian_mixture",
+    "HiddenMarkov": "models.hidden_markov",
     "InputError": "errors",
     "Learner": "learning.learner",
     "OutsideError": "errors",
@@ -44,6 +46,7 @@ __all__ = [
     "BatchFit",
     "Block",
     "GaussianMixture",
+    "HiddenMarkov",
     "InputError",
     "Learner",
     "OutsideError",

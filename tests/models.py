@@ -45,4 +45,16 @@ def _mixture(covariance_type: str) -> Case:
     return Case(f"mixture-{covariance_type}", model, params, _two_clusters, naive.mixture_em_step)
 
 
-CASES = [_mixture(covariance_type) for covariance_type in COVARIANCES]
+def _sticky_states(rng: np.random.Generator, n: int) -> FloatArray:
+    switches = np.cumsum(rng.random(n) < 0.1) % 2
+    return MEANS[switches] + rng.normal(size=(n, D)) * [1.0, 1.5, 0.7]
+
+
+def _chain(covariance_type: str) -> Case:
+    transitions = np.array([[0.9, 0.1], [0.2, 0.8]])
+    params = sem.HiddenMarkov.params_type(np.array([0.7, 0.3]), transitions, MEANS, COVARIANCES[covariance_type])
+    model = sem.HiddenMarkov(n_components=2, covariance_type=covariance_type)
+    return Case(f"chain-{covariance_type}", model, params, _sticky_states, naive.chain_em_step)
+
+
+CASES = [make(covariance_type) for make in (_mixture, _chain) for covariance_type in COVARIANCES]

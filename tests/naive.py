@@ -79,3 +79,35 @@ def mixture_em_step(params, X, weights, prior_covariance, model):
         R, X, params.means, covariances, model.covariance_type, model.covariance_prior, prior_covariance
     )
     return type(params)(new_weights, means, new_covariances), log_likelihoods
+
+
+def forward_backward(params, densities):
+    """Return smoothed states (n, K), summed expected transitions (K, K), log-likelihoods (n,) from densities (n, K)."""
+    n, K = densities.shape
+    alpha, beta, scale = np.zeros((n, K)), np.ones((n, K)), np.zeros(n)
+    for t in range(n):
+        predicted = params.initial if t == 0 else alpha[t - 1] @ params.transitions
+        scale[t] = predicted @ densities[t]
+        alpha[t] = predicted * densities[t] / scale[t]
+    transitions = np.zeros((K, K))
+    for t in range(n - 2, -1, -1):
+        ahead = densities[t + 1] * beta[t + 1] / scale[t + 1]
+        beta[t] = params.transitions @ ahead
+        transitions += alpha[t][:, np.newaxis] * params.transitions * ahead
+    return alpha * beta, transitions, np.log(scale)
+
+
+def chain_em_step(params, X, weights, prior_covariance, model):
+    """Return the parameters after one Baum-Welch iteration, and the predictive log-likelihoods (n,) before it."""
+    K, D = params.means.shape
+    covariances = dense(params.covariances, model.covariance_type, K, D)
+    densities = np.exp([[log_density(x, params.means[k], covariances[k]) for k in range(K)] for x in X])
+    states, transitions, log_likelihoods = forward_backward(params, densities)
+    transitions = transitions + model.transition_prior
+    means, new_covariances = gaussian_m_step(
+        states, X, params.means, covariances, model.covariance_type, model.covariance_prior, prior_covariance
+    )
+    return (
+        type(params)(states[0], transitions / transitions.sum(axis=1, keepdims=True), means, new_covariances),
+        log_likelihoods,
+    )
