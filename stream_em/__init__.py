@@ -17,7 +17,7 @@ The house, ground floor first:
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stream_em.version import __version__
 
 if TYPE_CHECKING:
     from stream_em.errors import InputError, OutsideError
@@ -51,6 +51,7 @@ __all__ = [
     "Learner",
     "OutsideError",
     "Stepsize",
+    "__version__",
     "batch_em",
     "load",
     "open_source",

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_em.errors import InputError, OutsideError
+from stream_em.version import __version__
 
 FORMAT = "stream_em"
 VERSION = 1
@@ -27,8 +28,6 @@ def write_snapshot(path: Path, metadata: dict[str, str], tensors: Tensors) -> No
     Raises `OutsideError` if the file cannot be written.
     """
     from safetensors.numpy import save
-
-    from stream_em import __version__
 
     metadata = {
         **metadata,
