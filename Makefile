@@ -2,13 +2,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-all bench clean
+.PHONY: help demo test test-all bench picture clean
 
 help:
 	@echo "make demo      install into .venv and find anomalies in real sensor records"
 	@echo "make test      install into .venv and run every check that is not slow"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make bench     compare with other packages"
+	@echo "make picture   draw the picture of the README anew"
 	@echo "make clean     remove .venv and caches"
 
 demo: .venv/installed
@@ -22,6 +23,10 @@ test-all: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
+
+picture: .venv/installed-dev
+	@$(PIP) --constraint constraints.txt --group picture
+	@$(BIN)/python docs/picture.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

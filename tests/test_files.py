@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -571,3 +572,23 @@ def test_reading_ahead_ends_with_its_consumer(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         consume()
     assert not running()
+
+
+def test_a_slow_pipe_is_read_as_it_comes(tmp_path):
+    fifo = tmp_path / "records.csv"
+    os.mkfifo(fifo)
+    blocks = []
+
+    def write():
+        with fifo.open("wb", buffering=0) as pipe:
+            pipe.write(b"a,b\n" + b"1,2\n" * 12)
+            while len(blocks) < 2:
+                time.sleep(0.01)
+            pipe.write(b"3,4\n" * 3)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for block in open_source(fifo, block_size=5):
+        blocks.append(len(block))
+    writer.join()
+    assert blocks == [5, 5, 5]

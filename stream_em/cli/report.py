@@ -53,7 +53,7 @@ def print_report(target: Console, learner: Learner, averaged: bool, more: dict[s
         )
     )
     for event in list(learner.events)[-SHOWN_EVENTS:]:
-        target.print(Text(f"after {event.count:,.0f} records: {event.kind}: {event.detail}", style="dim"))
+        target.print(Text(f"after {event.at:,.0f} records: {event.kind}: {event.detail}", style="dim"))
 
 
 def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:

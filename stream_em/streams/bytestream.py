@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import IO
 from stream_em.errors import InputError, OutsideError
 
 STDIN = "-"
+PATIENCE_SECONDS = 0.05
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -79,6 +81,15 @@ class ByteStream:
         self.delivered += len(data)
         return data
 
+    def read_ready(self, size: int) -> bytes:
+        """Return up to `size` bytes, at least one unless at the end: what a slow pipe holds, without waiting for more."""
+        if self._ahead or self._source is not self._raw:
+            return self.read(size)
+        with blame(self.path):
+            data = self._raw.read(size, wait=False)
+        self.delivered += len(data)
+        return data
+
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes without taking them."""
         with blame(self.path):
@@ -97,7 +108,7 @@ class ByteStream:
 
 
 class _Counted:
-    """A raw file that counts what was read and always fills a read, as pipes do not."""
+    """A raw file that counts what was read and fills a read, as pipes do not, unless told not to wait."""
 
     def __init__(self, raw: IO[bytes] | io.RawIOBase) -> None:
         self._raw = raw
@@ -105,11 +116,11 @@ class _Counted:
         self.count = 0
         self.closed = False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, wait: bool = True) -> bytes:
         parts = [self._ahead[:size]]
         self._ahead = self._ahead[size:]
         missing = size - len(parts[0])
-        while missing > 0 and (part := self._raw.read(missing)):
+        while missing > 0 and (wait or missing == size or self._ready()) and (part := self._raw.read(missing)):
             parts.append(part)
             missing -= len(part)
             self.count += len(part)
@@ -118,6 +129,13 @@ class _Counted:
     def peek(self, size: int) -> bytes:
         self._ahead = self.read(size)
         return self._ahead
+
+    def _ready(self) -> bool:
+        """Whether more comes within a moment; a file that cannot say counts as ready."""
+        try:
+            return bool(select.select([self._raw.fileno()], [], [], PATIENCE_SECONDS)[0])
+        except (OSError, ValueError):
+            return True
 
     def close(self) -> None:
         self.closed = True

@@ -29,7 +29,7 @@ def text_pieces(stream: ByteStream, *, quoted: bool, piece_bytes: int | None = N
         raise InputError(f"{stream.name}: is UTF-16 text; save it as UTF-8")
     rest = rest.removeprefix(b"\xef\xbb\xbf")
     # Reading as much again as already waits keeps a very long line linear in its length.
-    while fresh := stream.read(max(size, len(rest))):
+    while fresh := stream.read_ready(max(size, len(rest))):
         data = rest + fresh
         cut = _last_cut(data, quoted)
         if cut == 0 and len(data) > LONGEST_LINE:
