@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stream_em.errors import InputError, OutsideError
     from stream_em.learning.batch import BatchFit, batch_em
     from stream_em.learning.learner import Learner
+    from stream_em.learning.state import Event
     from stream_em.models.gaussian_mixture import GaussianMixture
     from stream_em.models.hidden_markov import HiddenMarkov
     from stream_em.stepsize import Stepsize
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BatchFit": "learning.batch",
     "Block": "streams.records",
+    "Event": "learning.state",
     "GaussianMixture": "models.gaussian_mixture",
     "HiddenMarkov": "models.hidden_markov",
     "InputError": "errors",
@@ -45,6 +47,7 @@ _HOMES = {
 __all__ = [
     "BatchFit",
     "Block",
+    "Event",
     "GaussianMixture",
     "HiddenMarkov",
     "InputError",

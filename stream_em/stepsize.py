@@ -8,6 +8,10 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 
+_SPELLINGS = (
+    "use polynomial:0.6, equal, constant:0.01 or half-life:1000; the first two also take ,offset=10,floor=0.001"
+)
+
 
 class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The schedule gamma(t) = max(floor, min(1, scale (t + offset)^-power)) for t = 1, 2, …; a value.
@@ -63,26 +67,30 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def parse(cls, text: str) -> "Stepsize":
-        """Read a schedule as the command line writes it: polynomial:0.6, equal, constant:0.01 or half-life:1000.
+        """Read a schedule as the command line writes it; raises `InputError` for anything else.
 
-        >>> Stepsize.parse("half-life:1000") == Stepsize.constant(half_life=1000)
+        polynomial:0.6, equal, constant:0.01 or half-life:1000, then offset=10 or floor=0.001 if wanted.
+
+        >>> Stepsize.parse("polynomial:0.7,offset=10") == Stepsize.polynomial(0.7, offset=10)
         True
         """
-        kind, _, argument = text.partition(":")
+        kind, *options = [part.strip() for part in text.split(",")]
+        name, _, argument = kind.partition(":")
         try:
-            if kind == "equal" and not argument:
-                return cls.equal()
-            if kind == "polynomial":
-                return cls.polynomial(float(argument or 0.6))
-            if kind == "constant":
+            more = {key: float(value) for key, _, value in (option.partition("=") for option in options)}
+            if name == "polynomial" and more.keys() <= {"offset", "floor"}:
+                return cls.polynomial(float(argument or 0.6), **more)
+            if name == "equal" and not argument and more.keys() <= {"offset", "floor"}:
+                return cls.equal(**more)
+            if name == "constant" and not more:
                 return cls.constant(float(argument))
-            if kind == "half-life":
+            if name == "half-life" and not more:
                 return cls.constant(half_life=float(argument))
         except InputError:
             raise
-        except ValueError:
-            raise InputError(f"stepsize {text!r}: {argument!r} is not a number") from None
-        raise InputError(f"stepsize {text!r}: use polynomial:0.6, equal, constant:0.01 or half-life:1000")
+        except ValueError as error:
+            raise InputError(f"stepsize {text!r}: {error}; {_SPELLINGS}") from None
+        raise InputError(f"stepsize {text!r}: {_SPELLINGS}")
 
     def gamma(self, t: Any) -> Any:
         """Return gamma of the t-th record; t may be an array and need not be whole."""

@@ -82,7 +82,7 @@ class ByteStream:
         return data
 
     def read_ready(self, size: int) -> bytes:
-        """Return up to `size` bytes, at least one unless at the end: what a slow pipe holds, without waiting for more."""
+        """Return up to `size` bytes, at least one unless at the end: what a slow pipe holds, not waiting for more."""
         if self._ahead or self._source is not self._raw:
             return self.read(size)
         with blame(self.path):

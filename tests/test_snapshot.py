@@ -1,0 +1,127 @@
+"""The file of a learned model: whole or refused."""
+
+import os
+
+import numpy as np
+import pytest
+from models import CASES
+
+import stream_em as sem
+from stream_em.learning.snapshot import VERSION, read_snapshot, write_snapshot
+
+CASE = next(case for case in CASES if case.name == "mixture-diag")
+
+
+@pytest.fixture
+def path(tmp_path):
+    learner = sem.Learner(CASE.model, warmup=100, starts=1, refresh_every=50)
+    learner.learn(CASE.draw(np.random.default_rng(0), 300))
+    learner.save(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def refused(path):
+    with pytest.raises(sem.InputError) as caught:
+        sem.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message
+
+
+def test_any_flipped_bit_is_noticed(path):
+    content = path.read_bytes()
+    rng = np.random.default_rng(1)
+    for position in rng.permutation(len(content))[:400]:
+        broken = bytearray(content)
+        broken[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(broken)
+        refused(path)
+
+
+def test_any_cut_is_noticed(path):
+    content = path.read_bytes()
+    for length in [0, 1, 7, 8, 9, *np.random.default_rng(2).integers(0, len(content), 60)]:
+        path.write_bytes(content[:length])
+        refused(path)
+
+
+def rewritten(path, change):
+    metadata, tensors = read_snapshot(path)
+    change(metadata, tensors)
+    write_snapshot(path, metadata, tensors)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda metadata, tensors: metadata.update(model="no-such-model"),
+        lambda metadata, tensors: metadata.update(model="hidden-markov"),
+        lambda metadata, tensors: metadata.update(model_settings='{"n_components": 5}'),
+        lambda metadata, tensors: metadata.update(model_settings='{"n_components": 0}'),
+        lambda metadata, tensors: metadata.update(model_settings='{"unheard": 1}'),
+        lambda metadata, tensors: metadata.update(learner_settings='{"refresh_every": -1}'),
+        lambda metadata, tensors: metadata.pop("fields"),
+        lambda metadata, tensors: tensors.pop("s"),
+        lambda metadata, tensors: tensors.update(extra=np.zeros(3)),
+        lambda metadata, tensors: tensors.update(theta=tensors["theta"][:-1]),
+        lambda metadata, tensors: tensors.update(theta=tensors["theta"].astype(np.float32)),
+        lambda metadata, tensors: tensors.update(worst=np.zeros(0)),
+    ],
+)
+def test_a_file_that_does_not_fit_itself_is_refused(path, change):
+    rewritten(path, change)
+    refused(path)
+
+
+def test_a_later_format_and_a_foreign_file_are_named_as_such(path, monkeypatch):
+    monkeypatch.setattr("stream_em.learning.snapshot.VERSION", VERSION + 1)
+    rewritten(path, lambda metadata, tensors: None)
+    monkeypatch.undo()
+    assert "upgrade" in refused(path)
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros(3)}, path, {"format": "pt"})
+    assert "not a model of stream_em" in refused(path)
+    save_file({"weight": np.zeros(3)}, path)
+    assert "not a model of stream_em" in refused(path)
+
+
+def test_what_cannot_be_written_leaves_the_old_file(path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(sem.OutsideError, match="No space left"):
+        sem.load(path).save(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_learner_in_its_warm_up_is_kept_too(tmp_path):
+    X = CASE.draw(np.random.default_rng(0), 300)
+    weights = np.linspace(0.5, 2, 300)
+    plain, stopped = (sem.Learner(CASE.model, warmup=200, starts=1) for _ in range(2))
+    for learner in (plain, stopped):
+        learner.learn(X[:50], weights[:50])
+        learner.learn(X[50:90], weights[50:90])
+    stopped.save(tmp_path / "warm.safetensors")
+    restored = sem.load(tmp_path / "warm.safetensors")
+    assert restored.count == plain.count
+    assert not restored.started
+    np.testing.assert_array_equal(restored.learn(X[90:], weights[90:]), plain.learn(X[90:], weights[90:]))
+    np.testing.assert_array_equal(restored.params.means, plain.params.means)
+
+
+def test_settings_events_and_fields_come_back(tmp_path):
+    learner = sem.Learner(CASE.model, params=CASE.params, stepsize=sem.Stepsize.constant(0.1), refresh_every=7, seed=3)
+    learner.learn(sem.Block(np.zeros((3, 3)), fields=("a", "b", "c")))
+    learner.events.append(sem.Event(3.0, "reseeded", "for the test"))
+    learner.save(tmp_path / "model.safetensors")
+    restored = sem.load(tmp_path / "model.safetensors")
+    assert restored.settings == learner.settings
+    assert restored.model == learner.model
+    assert restored.fields == ("a", "b", "c")
+    assert list(restored.events) == list(learner.events)
