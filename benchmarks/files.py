@@ -33,6 +33,9 @@ def run(quick: bool) -> Iterator[Row]:
             yield compared("Parquet, learned : we read", parquet, read, n, rounds, "<= 2")
             yield compared("CSV, learned : pyarrow reads", csv, read_with_pyarrow, n, rounds)
             yield compared("CSV, learned : we read", csv, read, n, rounds)
+            pa.set_cpu_count(1)
+            yield compared("Parquet, learned : pyarrow reads, one thread", parquet, read_with_pyarrow, n, rounds)
+            yield compared("CSV, learned : pyarrow reads, one thread", csv, read_with_pyarrow, n, rounds)
     finally:
         pa.set_cpu_count(before)
 

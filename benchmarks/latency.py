@@ -40,7 +40,7 @@ def compiled_call(learner: sem.Learner) -> Callable[[np.ndarray], None]:
             count,
             step,
             learner.settings.refresh_every,
-            learner.settings.inhibit,
+            0,
             log_likelihood,
         )
 

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import scipy.linalg  # noqa: F401  (numba's matrix products are scipy's; loaded here so that they are listed)
 from threadpoolctl import threadpool_info
 
 from benchmarks.rows import seconds
+from stream_em.kernels.dispatch import kernel
 
 
 class Machine(NamedTuple):
@@ -39,7 +39,7 @@ def blas_kernels() -> tuple[str, ...]:
     )
 
 
-@numba.njit
+@kernel
 def _two_products(natural, phi, weights, repeats):
     total = 0.0
     for _ in range(repeats):

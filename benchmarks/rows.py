@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from math import isnan
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -29,11 +30,17 @@ class Row(NamedTuple):
         value = self.ours if self.ratio is None else self.ratio
         return value >= float(limit) if sign == ">=" else value <= float(limit)
 
+    @property
+    def ratio_shown(self) -> str:
+        """Return the ratio as text; one that is not a number means that the comparison's end was never reached."""
+        if self.ratio is None:
+            return ""
+        return "never" if isnan(self.ratio) else f"{self.ratio:.3g}x"
+
     def shown(self) -> str:
         """Return the row in one line, without its name."""
         peer = "" if self.peer is None else f" against {self.peer:,.4g}"
-        ratio = "" if self.ratio is None else f" = {self.ratio:.3g} ×"
-        return f"{self.ours:,.4g}{peer} {self.unit}{ratio} ({self.note})"
+        return f"{self.ours:,.4g}{peer} {self.unit} {self.ratio_shown} ({self.note})"
 
 
 def seconds(function: Callable[[], Any]) -> float:

@@ -33,9 +33,8 @@ def print_markdown(machine: Machine, rows: Iterable[Row]) -> None:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Return the cells of a row, in the order of the headings."""
-    ratio = "" if row.ratio is None else f"{row.ratio:.3g} ×"
     met = {None: "", True: "yes", False: "NO"}[row.met]
-    return (row.name, figure(row.ours), figure(row.peer), row.unit, ratio, row.goal, met, row.note)
+    return (row.name, figure(row.ours), figure(row.peer), row.unit, row.ratio_shown, row.goal, met, row.note)
 
 
 def figure(value: float | None) -> str:

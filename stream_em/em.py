@@ -21,7 +21,7 @@ from stream_em.kernels.dispatch import generic, kernel
 LEARN = 0
 """Add each record's expected statistics."""
 SCORE = 1
-"""Leave the statistics as they are; write the probabilities."""
+"""Leave the statistics as they are; write the probabilities (all weights are 1)."""
 ASSIGN = 2
 """Add each record's statistics as if its hidden variable had the probabilities given."""
 
@@ -48,8 +48,8 @@ def stats_of(model, s):
 def accumulate(model, params, stats, records, weights, probabilities, log_likelihood, mode):
     """Add sum_i weights[i] s_bar(records[i]) to the statistics; write each record's log-likelihood (n,).
 
-    `probabilities` (n, K) of the hidden variable are written if `mode` is SCORE (and then the statistics stay), read if
-    it is ASSIGN, and not touched if it is LEARN.
+    `probabilities` (n, K) of the hidden variable are written if `mode` is SCORE (and then the
+    statistics stay), read if it is ASSIGN, and not touched if it is LEARN.
     """
     raise NotImplementedError
 
@@ -171,12 +171,12 @@ def e_step(
     With `probabilities` (n, K) the statistics are those of records whose hidden variables have these probabilities.
     """
     s[:] = 0.0
-    shares = weights / weights.sum()
-    s[0] = 1.0 / weights.sum()
     log_likelihood = np.zeros(len(records))
     mode = LEARN if probabilities is None else ASSIGN
     given = np.empty((0, 0)) if probabilities is None else probabilities
-    expect(model, theta, s, records, shares, given, log_likelihood, mode)
+    expect(model, theta, s, records, weights, given, log_likelihood, mode)
+    s[: model_sizes(model)[2]] /= weights.sum()
+    s[0] = 1.0 / weights.sum()
     return float(weights @ log_likelihood)
 
 
@@ -184,5 +184,5 @@ def score(model: Any, theta: FloatArray, s: FloatArray, records: FloatArray) -> 
     """Return the probabilities (n, K) of the hidden variable and the log-likelihood (n,) of each record."""
     K = model.emission.n_components
     probabilities, log_likelihood = np.empty((len(records), K)), np.empty(len(records))
-    expect(model, theta, s, records, np.empty(len(records)), probabilities, log_likelihood, SCORE)
+    expect(model, theta, s, records, np.ones(len(records)), probabilities, log_likelihood, SCORE)
     return probabilities, log_likelihood

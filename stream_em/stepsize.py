@@ -7,6 +7,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
+from stream_em.kernels.elementwise import power_in_place
 
 _SPELLINGS = (
     "use polynomial:0.6, equal, constant:0.01 or half-life:1000; the first two also take ,offset=10,floor=0.001"
@@ -14,13 +15,21 @@ _SPELLINGS = (
 
 
 class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The schedule gamma(t) = max(floor, min(1, scale (t + offset)^-power)) for t = 1, 2, …; a value.
+    """The schedule gamma(t) for t = 1, 2, …; a value.
 
     Make one with `polynomial` (for a stream that does not change, the default), `equal` (the plain mean: every record
     counts the same) or `constant` (forgetting: for a world that moves).
 
-    >>> Stepsize.polynomial(0.6).gamma(1000)
+    gamma(t) = max(floor, min(1, max(1 / t, scale unit^(power - 1) t^-power))) with t counted from -offset; a constant
+    one has power 0 and gamma = scale. Up to `unit` records the statistics are plain means, and only then does the past
+    begin to fade: a step must not weigh so much that fewer records stand behind the statistics than a model of its size
+    needs. A learner whose `unit` is None takes 20 records per component and feature; `unit=1` is t^-power from the
+    first record on, as in the literature.
+
+    >>> Stepsize.polynomial(0.6, unit=1).gamma(1000)
     0.0158...
+    >>> Stepsize.polynomial(0.6, unit=100).gamma(np.array([10.0, 100.0, 1000.0]))
+    array([0.1       , 0.01      , 0.00251189])
     >>> Stepsize.equal().gamma(4)
     0.25
     >>> Stepsize.constant(half_life=1000).gamma(7)
@@ -31,11 +40,13 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset: float = 0.0
     power: float = 0.6
     floor: float = 0.0
+    unit: float | None = None
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible schedule."""
         for name in self.__struct_fields__:
-            if not np.isfinite(getattr(self, name)):
+            value = getattr(self, name)
+            if not (value is None and name == "unit") and not np.isfinite(value):
                 raise InputError(f"stepsize: {name} must be finite")
         if not 0 <= self.power <= 1:
             raise InputError(f"stepsize: power must lie between 0 and 1, not {self.power}")
@@ -43,11 +54,15 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError("stepsize: gamma and floor must be above 0 and at most 1")
         if self.offset < 0:
             raise InputError(f"stepsize: offset must be 0 or more records, not {self.offset}")
+        if self.unit is not None and self.unit < 1:
+            raise InputError(f"stepsize: unit must be 1 record or more, not {self.unit}")
 
     @classmethod
-    def polynomial(cls, power: float = 0.6, *, offset: float = 0.0, floor: float = 0.0) -> "Stepsize":
-        """Return gamma(t) = (t + offset)^-power; 0.5 < power <= 1 converges (Cappé & Moulines 2009)."""
-        return cls(power=power, offset=offset, floor=floor)
+    def polynomial(
+        cls, power: float = 0.6, *, offset: float = 0.0, floor: float = 0.0, unit: float | None = None
+    ) -> "Stepsize":
+        """Return gamma(t) ~ (t + offset)^-power; 0.5 < power <= 1 converges (Cappé & Moulines 2009)."""
+        return cls(power=power, offset=offset, floor=floor, unit=unit)
 
     @classmethod
     def equal(cls, *, offset: float = 0.0, floor: float = 0.0) -> "Stepsize":
@@ -78,7 +93,7 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name, _, argument = kind.partition(":")
         try:
             more = {key: float(value) for key, _, value in (option.partition("=") for option in options)}
-            if name == "polynomial" and more.keys() <= {"offset", "floor"}:
+            if name == "polynomial" and more.keys() <= {"offset", "floor", "unit"}:
                 return cls.polynomial(float(argument or 0.6), **more)
             if name == "equal" and not argument and more.keys() <= {"offset", "floor"}:
                 return cls.equal(**more)
@@ -92,12 +107,22 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"stepsize {text!r}: {error}; {_SPELLINGS}") from None
         raise InputError(f"stepsize {text!r}: {_SPELLINGS}")
 
+    def for_unit(self, unit: float) -> "Stepsize":
+        """Return the same schedule with this unit, unless it has one of its own."""
+        return self if self.unit is not None else msgspec.structs.replace(self, unit=unit)
+
     def gamma(self, t: Any) -> Any:
-        """Return gamma of the t-th record; t may be an array and need not be whole."""
-        with np.errstate(divide="ignore"):
-            steps = np.minimum(1.0, self.scale * (np.asarray(t, dtype=np.float64) + self.offset) ** -self.power)
-        steps = np.maximum(steps, self.floor)
-        return float(steps) if np.ndim(t) == 0 else steps
+        """Return gamma of the t-th record (t above 0); t may be an array and need not be whole."""
+        elapsed = np.array(t, dtype=np.float64, ndmin=1) + self.offset
+        if self.power == 0.0:
+            steps = np.full_like(elapsed, self.scale)
+        else:
+            steps = elapsed.copy()
+            power_in_place(steps, -self.power, np.empty_like(steps))
+            steps *= self.scale * (self.unit or 1.0) ** (self.power - 1.0)
+            np.maximum(steps, 1.0 / elapsed, out=steps)
+        np.clip(steps, self.floor, 1.0, out=steps)
+        return float(steps[0]) if np.ndim(t) == 0 else steps
 
     def steps(self, count: float, weights: FloatArray) -> FloatArray:
         """Return the step (n,) of each record that comes after records of total weight `count`.
@@ -105,13 +130,13 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         A record of weight w moves time on by w and is one step over w records of weight 1: 1 - prod(1 - gamma_i). That
         is exact for equal and constant stepsizes, and for others taken with gamma halfway.
         """
+        if (weights == 1.0).all():
+            return np.asarray(self.gamma(np.arange(count + 1.0, count + len(weights) + 0.5)))
         ends = count + np.cumsum(weights)
-        starts = ends - weights
         if self.power == 1.0 and self.scale == 1.0 and self.floor == 0.0:
-            shifted = ends + self.offset
-            return np.divide(weights, shifted, out=np.zeros_like(weights), where=shifted > 0)
-        steps = np.asarray(self.gamma((starts + ends + 1.0) / 2.0))
+            elapsed = ends + self.offset
+            return np.divide(weights, elapsed, out=np.zeros_like(weights), where=elapsed > 0)
+        steps = np.asarray(self.gamma(np.maximum(ends - (weights - 1.0) / 2.0, 0.5)))
         unequal = weights != 1.0
-        if unequal.any():
-            steps[unequal] = 1.0 - (1.0 - steps[unequal]) ** weights[unequal]
+        steps[unequal] = 1.0 - (1.0 - steps[unequal]) ** weights[unequal]
         return steps

@@ -24,7 +24,7 @@ from stream_em.emissions.interface import (
 from stream_em.emissions.quadratic import natural_parameters, quadratic_features
 from stream_em.emissions.standardise import standardised
 from stream_em.kernels.dispatch import kernel
-from stream_em.kernels.linalg import add_to, unpack
+from stream_em.kernels.linalg import add_products, add_to, unpack
 
 SMALLEST_VARIANCE = 1e-12
 
@@ -166,4 +166,4 @@ def _(emission, params, records, phi, n_missing, out):
 def _(emission, params, records, phi, n_missing, weights, out):
     if n_missing > 0:
         add_incomplete(params, records, phi, weights, out)
-    add_to(out, np.dot(weights, phi.T))
+    add_products(weights, phi, out)

@@ -21,7 +21,7 @@ from stream_em.emissions.interface import (
 )
 from stream_em.emissions.standardise import standardised
 from stream_em.kernels.dispatch import kernel
-from stream_em.kernels.linalg import add_to
+from stream_em.kernels.linalg import add_products
 
 LOG_2PI = 1.8378770664093453
 SMALLEST_VARIANCE = 1e-12
@@ -175,7 +175,7 @@ def _(emission, params, records, phi, n_missing, out):
 @add_statistics.register(DiagonalGaussian)
 def _(emission, params, records, phi, n_missing, weights, out):
     if n_missing == 0:
-        add_to(out, np.dot(weights, phi.T))
+        add_products(weights, phi, out)
     else:
         K, D = emission.n_components, emission.n_features
         M = len(weights)

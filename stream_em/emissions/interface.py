@@ -1,8 +1,8 @@
-"""What a component density must know to live in a mixture or in a chain: seven generic functions.
+"""What a component density must know to live in a mixture or in a chain: eight generic functions.
 
 An emission is a NamedTuple of sizes and settings; its type chooses the functions. Records are handled in tiles of
-`TILE` or fewer, feature-major: `phi` is (n_statistics, n), log-densities are (n_components, n), so that every loop runs
-along contiguous records and the two large products are matrix products.
+at most a few hundred, feature-major: `phi` is (n_statistics, n), log-densities are (n_components, n), so that every
+loop runs along contiguous records and the two large products are matrix products.
 
 * `sizes(emission)`: (length of the parameters, of what is derived from them, statistics per component).
 * `windows(emission, primary, derived)`: named, shaped windows on those two vectors.
@@ -19,8 +19,8 @@ along contiguous records and the two large products are matrix products.
 
 from stream_em.kernels.dispatch import generic, kernel
 
-TILE_NUMBERS = 65536
-"""How many float64 of features a tile may hold: they should stay in the second-level cache."""
+SHORT_TILE, LONG_TILE = 192, 512
+"""Records in a tile of many or few features (measured): a long one saves calls while it stays in the cache."""
 
 
 @generic
@@ -74,4 +74,4 @@ def log_prior(emission, params):
 @kernel
 def tile_length(n_statistics):
     """Return how many records of so many features make a tile."""
-    return min(max(TILE_NUMBERS // n_statistics, 32), 512)
+    return LONG_TILE if n_statistics <= 64 else SHORT_TILE

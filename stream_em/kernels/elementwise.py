@@ -86,6 +86,15 @@ def log_in_place(values, scratch):
 
 
 @kernel
+def power_in_place(values, exponent, scratch):
+    """Replace (n,) normal positive values by values ** exponent, relative error below 1e-13; `scratch` is (n,)."""
+    log_in_place(values, scratch)
+    for i in range(len(values)):
+        values[i] *= exponent
+    exp_in_place(values, scratch)
+
+
+@kernel
 def exp_relative_in_place(logs, largest, scratch):
     """Replace (K, n) logarithms by exp(log - largest of the column); `largest` (n,) receives it, `scratch` is (n,)."""
     K, n = logs.shape
@@ -103,10 +112,11 @@ def exp_relative_in_place(logs, largest, scratch):
 
 
 @kernel
-def softmax_in_place(log_joint, offsets, log_normaliser, scratch):
-    """Turn (K, n) log-densities into posterior probabilities of each column; `offsets` (K,) are added first.
+def softmax_in_place(log_joint, offsets, weights, log_normaliser, scratch):
+    """Turn (K, n) log-densities into posterior probabilities of each column times its weight (n,).
 
-    `log_normaliser` (n,) receives log sum_k exp(log_joint[k] + offsets[k]); `scratch` is (2, n).
+    `offsets` (K,) are added first; `log_normaliser` (n,) receives log sum_k exp(log_joint[k] + offsets[k]); `scratch`
+    is (2, n).
     """
     K, n = log_joint.shape
     largest, work = scratch[0], scratch[1]
@@ -122,7 +132,7 @@ def softmax_in_place(log_joint, offsets, log_normaliser, scratch):
         for i in range(n):
             log_normaliser[i] += row[i]
     for i in range(n):
-        work[i] = 1.0 / log_normaliser[i]
+        work[i] = weights[i] / log_normaliser[i]
     for k in range(K):
         row = log_joint[k]
         for i in range(n):

@@ -10,6 +10,8 @@ import numpy as np
 from stream_em.kernels.dispatch import kernel
 
 RELATIVE_PIVOT = 1e-13
+ROWS_AT_A_TIME = 8
+LARGEST_SMALL_PRODUCT = 1200
 
 
 @kernel(reassociate=True)
@@ -108,6 +110,24 @@ def add_to(out, values):
         row, other = out[i], values[i]
         for j in range(out.shape[1]):
             row[j] += other[j]
+
+
+@kernel
+def add_products(weights, phi, out):
+    """Add the product of (M, n) `weights` and the transpose of (P, n) `phi` to `out` (M, P).
+
+    In pieces: OpenBLAS has a kernel for small products that reads its operands where they lie, and takes it if the
+    result has at most 1200 entries; for larger ones it first copies phi, which costs as much as these thin products.
+    """
+    for row in range(0, len(weights), ROWS_AT_A_TIME):
+        left = weights[row : row + ROWS_AT_A_TIME]
+        columns = LARGEST_SMALL_PRODUCT // len(left)
+        for column in range(0, len(phi), columns):
+            part = np.dot(left, phi[column : column + columns].T)
+            for i in range(part.shape[0]):
+                target, source = out[row + i], part[i]
+                for j in range(part.shape[1]):
+                    target[column + j] += source[j]
 
 
 @kernel

@@ -40,7 +40,9 @@ def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> Flo
         if not model.exchangeable and not (result == 1.0).all():
             raise InputError(f"{model.name}: the records of a sequence cannot be weighted")
     if model.exchangeable:
-        result[np.isnan(records).all(axis=1)] = 0.0
+        # Most records have a first value, so all of them need not be looked at whole.
+        suspects = np.flatnonzero(np.isnan(records[:, 0]))
+        result[suspects[np.isnan(records[suspects]).all(axis=1)]] = 0.0
     return result
 
 

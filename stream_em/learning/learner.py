@@ -14,7 +14,7 @@ from stream_em.errors import InputError
 from stream_em.learning.batch import record_weights_of
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.snapshot import read_snapshot, write_snapshot
-from stream_em.learning.start import best_start, warmup_length
+from stream_em.learning.start import best_start, enough_records
 from stream_em.learning.state import Event, State, averaged, cut, merged_state, new_state, note_scores
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
@@ -26,6 +26,7 @@ CHECK_EVERY = 16
 STARVED_RECORDS = 0.5
 """A component that stands for fewer records than this has died."""
 KEPT_EVENTS = 1000
+SHORTEST_WARMUP = 500
 
 
 class Learner:
@@ -34,8 +35,8 @@ class Learner:
     The first records (`warmup`, by default 20 per component and feature, at least 500) are collected and give the first
     parameters: the best of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
     scored, its expected statistics are blended in with its step, and the parameters are refreshed at every
-    `refresh_every` records of the stream, but not before `inhibit` of them. Raises `InputError` for impossible
-    settings.
+    `refresh_every` records of the stream, but not before `inhibit` have been seen, warm-up included (by default 20 per
+    component and feature). Raises `InputError` for impossible settings.
 
     >>> import stream_em as sem
     >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
@@ -55,7 +56,7 @@ class Learner:
         starts: int = 8,
         seed: int = 0,
         warmup: int | None = None,
-        inhibit: int = 20,
+        inhibit: int | None = None,
         params: Any = None,
     ) -> None:
         self.model = model
@@ -222,7 +223,8 @@ class Learner:
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
         """Keep the first records; start as soon as there are enough. Returns how many were kept."""
         seen = sum(len(waiting) for waiting, _ in self._waiting)
-        needed = self.settings.warmup or warmup_length(self.model.n_components, records.shape[1])
+        enough = enough_records(self.model.n_components, records.shape[1])
+        needed = self.settings.warmup or max(enough, SHORTEST_WARMUP)
         taken = min(needed - seen, len(records))
         self._waiting.append((records[:taken].copy(), counts[:taken].copy()))
         if seen + taken == needed and self.count > 0:
@@ -260,7 +262,10 @@ class Learner:
         return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
 
     def _learn(self, state: State, records: FloatArray, counts: FloatArray, log_likelihood: FloatArray) -> None:
-        refresh_every, stepsize = self.settings.refresh_every, self.settings.stepsize
+        refresh_every, enough = self.settings.refresh_every, enough_records(self.model.n_components, records.shape[1])
+        stepsize = self.settings.stepsize.for_unit(enough)
+        inhibit = enough if self.settings.inhibit is None else self.settings.inhibit
+        n_warmup = round(float(state.totals[0] - state.totals[1]))
         period = refresh_every * CHECK_EVERY
         for part in cut(len(records), int(state.tally[0]), period):
             steps = stepsize.steps(float(state.totals[0]), counts[part])
@@ -274,7 +279,7 @@ class Learner:
                 counts[part],
                 steps,
                 refresh_every,
-                self.settings.inhibit,
+                inhibit - n_warmup,
                 log_likelihood[part],
             )
             state.totals[0] += counts[part].sum()

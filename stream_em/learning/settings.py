@@ -14,13 +14,13 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts: int = 8
     seed: int = 0
     warmup: int | None = None
-    inhibit: int = 20
+    inhibit: int | None = None
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
         for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
             value = getattr(self, name)
-            if name == "warmup" and value is None:
+            if name in ("inhibit", "warmup") and value is None:
                 continue
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")

@@ -21,9 +21,9 @@ LARGEST_SAMPLE = 20_000
 """Candidates are compared on at most so many records."""
 
 
-def warmup_length(n_components: int, n_features: int) -> int:
-    """Return how many first records are collected for a start: 20 per component and feature, 500 to 20,000."""
-    return int(np.clip(20 * n_components * n_features, 500, LARGEST_SAMPLE))
+def enough_records(n_components: int, n_features: int) -> int:
+    """Return how many records a model of this size needs: 20 per component and feature, at most 20,000."""
+    return min(20 * n_components * n_features, LARGEST_SAMPLE)
 
 
 def best_start(

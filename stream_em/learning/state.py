@@ -56,12 +56,14 @@ def averaged(state: State) -> FloatArray:
 
 def note_scores(state: State, records: FloatArray, weights: FloatArray, log_likelihood: FloatArray) -> None:
     """Take scored records (n, D) into the running totals and the worst record."""
-    counted = weights > 0
-    if not counted.any():
-        return
+    if weights.min() == 0.0:
+        counted = weights > 0.0
+        records, weights, log_likelihood = records[counted], weights[counted], log_likelihood[counted]
+        if not counted.any():
+            return
     state.totals[1] += weights.sum()
-    state.totals[2] += weights[counted] @ log_likelihood[counted]
-    lowest = int(np.where(counted, log_likelihood, np.inf).argmin())
+    state.totals[2] += weights @ log_likelihood
+    lowest = int(log_likelihood.argmin())
     if log_likelihood[lowest] < state.worst[0]:
         state.worst[0], state.worst[1:] = log_likelihood[lowest], records[lowest]
 

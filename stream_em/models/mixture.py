@@ -83,19 +83,18 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
         if mode == ASSIGN:
             for k in range(K):
                 for t in range(n):
-                    joint[k, t] = probabilities[begin + t, k]
+                    joint[k, t] = probabilities[begin + t, k] * weights[begin + t]
         else:
             log_densities(emission, params.emission, part, phi, n_missing, joint)
             scratch = scratch_buffer[: 2 * n].reshape(2, n)
-            softmax_in_place(joint, params.log_weights, log_likelihood[begin : begin + n], scratch)
+            softmax_in_place(
+                joint, params.log_weights, weights[begin : begin + n], log_likelihood[begin : begin + n], scratch
+            )
         if mode == SCORE:
             for k in range(K):
                 for t in range(n):
                     probabilities[begin + t, k] = joint[k, t]
         else:
-            for k in range(K):
-                for t in range(n):
-                    joint[k, t] *= weights[begin + t]
             add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
 
 

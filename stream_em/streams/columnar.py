@@ -31,7 +31,7 @@ class ParquetReader:
         self._size = os.path.getsize(path)
         with blame(path):
             # Without a buffer size Arrow would read whole column chunks, that is, possibly the whole file.
-            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             self.n_records: int | None = self._file.metadata.num_rows
             self._schema = self._file.schema_arrow
         self.columns = tuple(self._schema.names)

@@ -161,7 +161,7 @@ class FileSource:
                 reason = unusable_reason(values[wrong])
                 raise InputError(f"{display(path)}, record {done + row}, field {fields[column]!r}: {reason}")
             done += len(values)
-            yield Block(values, fields, {"file": path, "record": done})
+            yield Block(values, fields, {"file": path, "record": done}, checked=True)
         if done == 0:
             raise _empty(reader, path)
 

@@ -19,13 +19,15 @@ class Block:
 
     `values` is (n, d) float64, C-ordered and writeable, NaN where a value is missing, never infinite.
     `fields` names the columns. `position` is where reading goes on after this block (JSON-compatible; its
-    keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once.
+    keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once. `checked`
+    says that a source has looked at every value already.
     """
 
     values: FloatArray
     fields: tuple[str, ...] = ()
     position: dict[str, Any] | None = None
     weights: FloatArray | None = None
+    checked: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,6 +58,7 @@ def as_records(values: Any, n_features: int | None = None) -> FloatArray:
     array([[ 1.,  2.],
            [ 3., nan]])
     """
+    checked = isinstance(values, Block) and values.checked
     if isinstance(values, Block):
         values = values.values
     try:
@@ -73,7 +76,7 @@ def as_records(values: Any, n_features: int | None = None) -> FloatArray:
         raise InputError(f"each record must have {n_features} features, not {records.shape[1]}")
     if records.shape[1] == 0:
         raise InputError("records need at least one feature")
-    wrong = first_unusable(records)
+    wrong = None if checked else first_unusable(records)
     if wrong is not None:
         row, column = wrong
         raise InputError(f"record {row}, column {column}: {unusable_reason(records[row, column])}")
