@@ -59,11 +59,21 @@ def invert_triangular(factor, inverse):
 
 
 @kernel
+def _keep_diagonal(covariance):
+    """Make a matrix that is no covariance a diagonal one; an entry that is not a positive number becomes 1."""
+    for i in range(len(covariance)):
+        variance = covariance[i, i]
+        for j in range(len(covariance)):
+            covariance[i, j] = 0.0
+        covariance[i, i] = variance if 0.0 < variance < np.inf else 1.0
+
+
+@kernel
 def invert_covariance(covariance, inverse):
     """Write the inverse of a (D, D) covariance and return its log-determinant.
 
     One that is numerically singular has its diagonal raised, in place, until it is not; the raise is relative, so that
-    rescaling a column commutes with it.
+    rescaling a column commutes with it. If doubling it does not help, only the diagonal is kept.
     """
     D = len(covariance)
     factor, root = np.empty((D, D)), np.empty((D, D))
@@ -72,6 +82,8 @@ def invert_covariance(covariance, inverse):
         for i in range(D):
             covariance[i, i] *= 1.0 + raised
         raised *= 10.0
+        if raised > 1.0:
+            _keep_diagonal(covariance)
     invert_triangular(factor, root)
     log_det = 0.0
     for i in range(D):
