@@ -4,9 +4,9 @@ A model is a NamedTuple of sizes and settings whose type chooses its compiled fu
 vectors, the parameters theta and the running mean sufficient statistics s. Batch EM is one step with gamma = 1 over all
 the data; scoring is the same pass with nothing learned.
 
-The vector s has three parts: s[0], which belongs to this file, is the sum of the squared weights of the records in s
-(its inverse says how many records s is worth); then come the statistics, which a step blends; then what a chain carries
-from record to record, which a step must not blend.
+The vector s has three parts. The first two numbers belong to this file: the summed weights of the records in s and the
+sum of their squares, which tell how many records s is worth. Then come the statistics, which a step blends; then what a
+chain carries from record to record, which a step must not blend.
 
 Cappé & Moulines (2009), On-line expectation-maximization algorithm for latent data models, JRSS B 71, eq. 15.
 """
@@ -28,7 +28,7 @@ ASSIGN = 2
 
 @generic
 def model_sizes(model):
-    """Return four lengths: the averaged part of theta, theta, the blended part of s (with s[0]), and s."""
+    """Return four lengths: the averaged part of theta, theta, the blended part of s (with its first two), and s."""
     raise NotImplementedError
 
 
@@ -92,17 +92,24 @@ def online_em(model, theta, s, averages, tally, records, counts, steps, refresh_
         kept = record_weights(steps[begin:end], block_weights)
         for i in range(n_blended):
             s[i] *= kept
-        s[0] *= kept
+        s[0] += 1.0 - kept
+        s[1] *= kept
         for i in range(begin, end):
             if counts[i] > 0.0:
-                s[0] += block_weights[i - begin] ** 2 / counts[i]
+                s[1] += block_weights[i - begin] ** 2 / counts[i]
         accumulate(model, params, stats, records[begin:end], block_weights, nothing, log_likelihood[begin:end], LEARN)
         before = tally[0]
         tally[0] += end - begin
-        if tally[0] % refresh_every == 0 and tally[0] >= inhibit and s[0] > 0.0:
-            m_step(model, stats, 1.0 / s[0], params)
+        if tally[0] % refresh_every == 0 and tally[0] >= inhibit and s[1] > 0.0:
+            m_step(model, stats, records_behind(s), params)
             update_averages(theta, averages, tally, before)
         begin = end
+
+
+@kernel
+def records_behind(s):
+    """Return how many equally weighted records the statistics are worth: (sum w)² / sum w²."""
+    return s[0] * s[0] / s[1]
 
 
 @kernel
@@ -176,7 +183,7 @@ def e_step(
     given = np.empty((0, 0)) if probabilities is None else probabilities
     expect(model, theta, s, records, weights, given, log_likelihood, mode)
     s[: model_sizes(model)[2]] /= weights.sum()
-    s[0] = 1.0 / weights.sum()
+    s[:2] = 1.0, 1.0 / weights.sum()
     return float(weights @ log_likelihood)
 
 

@@ -8,7 +8,8 @@ from models import CASES, D
 
 import stream_em as sem
 from stream_em.em import e_step, maximise, model_sizes
-from stream_em.learning.batch import iterate, record_weights_of
+from stream_em.learning.batch import record_weights_of
+from stream_em.learning.iterate import iterate
 
 NEVER = 10**9
 all_models = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -119,9 +120,9 @@ def test_an_integer_weight_equals_a_repeated_record(case, stepsize):
     weighted.learn(X, weights)
     repeated.learn(np.repeat(X, weights.astype(int), axis=0))
     assert weighted.count == repeated.count
-    np.testing.assert_allclose(weighted.state.s[1:], repeated.state.s[1:], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(np.delete(weighted.state.s, 1), np.delete(repeated.state.s, 1), rtol=1e-12, atol=1e-12)
     # A record of weight w is one step over w records that count alike; one by one they fade by gamma among themselves.
-    np.testing.assert_allclose(weighted.state.s[0], repeated.state.s[0], rtol=1e-12 if stepsize.power else 1e-3)
+    np.testing.assert_allclose(weighted.state.s[1], repeated.state.s[1], rtol=1e-12 if stepsize.power else 1e-3)
     fits = [
         sem.batch_em(case.model, X, case.params, max_iter=3, weights=weights),
         sem.batch_em(case.model, np.repeat(X, weights.astype(int), axis=0), case.params, max_iter=3),

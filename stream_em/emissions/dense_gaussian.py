@@ -132,9 +132,9 @@ def _(emission, statistics, n_records, params):
         if emission.learn_covariances:
             unpack(statistics[k, 1 + D :], scatter)
             for i in range(D):
-                for j in range(D):
+                for j in range(i, D):
                     centred = scatter[i, j] - first[i] * mean[j] - mean[i] * first[j]
-                    scatter[i, j] = (centred + s0 * mean[i] * mean[j]) * (n_records / mass)
+                    scatter[i, j] = scatter[j, i] = (centred + s0 * mean[i] * mean[j]) * (n_records / mass)
             if emission.tied:
                 add_to(pooled, scatter)
             else:

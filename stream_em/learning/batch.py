@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import e_step, maximise, model_sizes
+from stream_em.em import model_sizes
 from stream_em.errors import InputError
+from stream_em.learning.iterate import iterate
 from stream_em.learning.start import best_start
 from stream_em.models.interface import Settings
 from stream_em.streams.records import Block, as_records
@@ -32,7 +33,10 @@ def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> Flo
     if weights is None:
         result = np.ones(len(records))
     else:
-        result = np.array(weights, dtype=np.float64)
+        try:
+            result = np.array(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"weights must be numbers: {error}") from None
         if result.shape != (len(records),):
             raise InputError(f"weights must have shape ({len(records)},), not {result.shape}")
         if not (np.isfinite(result).all() and (result >= 0).all()):
@@ -44,32 +48,6 @@ def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> Flo
         suspects = np.flatnonzero(np.isnan(records[:, 0]))
         result[suspects[np.isnan(records[suspects]).all(axis=1)]] = 0.0
     return result
-
-
-def iterate(
-    sized: Any,
-    theta: FloatArray,
-    s: FloatArray,
-    records: FloatArray,
-    weights: FloatArray,
-    max_iter: int,
-    tol: float,
-) -> tuple[list[float], bool]:
-    """Run EM from theta in place, at most `max_iter` iterations, until one gains less than `tol` nats a record.
-
-    Returns the total log-likelihood after each iteration, and whether it converged. Priors count in the gain.
-    """
-    n_records = float(weights.sum())
-    path: list[float] = []
-    penalty = maximise(sized, theta, s, 0.0)
-    before = e_step(sized, theta, s, records, weights) + penalty
-    for _ in range(max_iter):
-        penalty = maximise(sized, theta, s, n_records)
-        path.append(e_step(sized, theta, s, records, weights))
-        gain, before = path[-1] + penalty - before, path[-1] + penalty
-        if gain < tol * n_records:
-            return path, True
-    return path, False
 
 
 def batch_em(
@@ -101,7 +79,7 @@ def batch_em(
     sized = model.sized(records.shape[1])
     s = np.zeros(model_sizes(sized)[3])
     if params is None:
-        theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed))
+        theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed), held_out=False)
     else:
         theta = model.unit_theta(sized, records, weights)
         model.set_params(sized, theta, params)

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import e_step, maximise, model_sizes, online_em, score
+from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
 from stream_em.errors import InputError
 from stream_em.learning.batch import record_weights_of
 from stream_em.learning.settings import LearnerSettings
@@ -146,7 +146,7 @@ class Learner:
     def refresh(self) -> None:
         """Make the M-step now, whatever the schedule says."""
         if self.state is not None and self.state.s[0] > 0:
-            maximise(self.sized, self.state.theta, self.state.s, 1.0 / self.state.s[0])
+            maximise(self.sized, self.state.theta, self.state.s, records_behind(self.state.s))
 
     def merge(self, *others: "Learner") -> "Learner":
         """Return a learner that has learned what these have, each from its own part of the data; none of them changes.
@@ -221,15 +221,16 @@ class Learner:
         return new_state(theta, n_averaged, n_statistics, self.model.n_features(self.sized))
 
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
-        """Keep the first records; start as soon as there are enough. Returns how many were kept."""
+        """Keep the first records that count; start as soon as there are enough. Returns how many records that took."""
         seen = sum(len(waiting) for waiting, _ in self._waiting)
         enough = enough_records(self.model.n_components, records.shape[1])
         needed = self.settings.warmup or max(enough, SHORTEST_WARMUP)
-        taken = min(needed - seen, len(records))
-        self._waiting.append((records[:taken].copy(), counts[:taken].copy()))
-        if seen + taken == needed and self.count > 0:
-            self.start()
-        return taken
+        counted = np.flatnonzero(counts > 0)[: needed - seen]
+        self._waiting.append((records[counted], counts[counted]))
+        if seen + len(counted) < needed:
+            return len(records)
+        self.start()
+        return int(counted[-1]) + 1
 
     def _start(self) -> tuple[Any, State]:
         if self.count == 0:
@@ -284,15 +285,15 @@ class Learner:
             )
             state.totals[0] += counts[part].sum()
             note_scores(state, records[part], counts[part], log_likelihood[part])
-            if state.tally[0] % period == 0:
+            if state.tally[0] % period == 0 and state.tally[0] >= inhibit - n_warmup:
                 self._revive(state)
 
     def _revive(self, state: State) -> None:
         """Move the most starved component, if any, to the record that the model explained worst."""
-        mass = self.model.component_mass(self.sized, state.s)
-        k = int(mass.argmin())
-        if mass[k] < STARVED_RECORDS * state.s[0] and np.isfinite(state.worst[0]) and "means" not in self.model.frozen:
+        records = self.model.component_mass(self.sized, state.s) * records_behind(state.s)
+        k = int(records.argmin())
+        if records[k] < STARVED_RECORDS and np.isfinite(state.worst[0]) and "means" not in self.model.frozen:
             self.model.reseed(self.sized, state.theta, state.s, k, state.worst[1:])
-            detail = f"component {k} stood for {mass[k] / state.s[0]:.3g} records; moved to the worst explained record"
+            detail = f"component {k} stood for {records[k]:.3g} records; moved to the worst explained record"
             self.events.append(Event(self.count, "reseeded", detail))
         state.worst[0] = np.inf

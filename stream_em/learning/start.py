@@ -11,11 +11,13 @@ import numpy as np
 
 from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import e_step, maximise, model_sizes
-from stream_em.emissions.standardise import units
+from stream_em.learning.iterate import iterate
 from stream_em.models.interface import Settings
 
 SHORT_RUN = 10
 """EM iterations of each candidate."""
+LONG_RUN, LONG_RUN_GAIN = 300, 1e-6
+"""EM iterations of the best one at most, and the gain in nats a record below which it stops."""
 LLOYD_ROUNDS = 5
 LARGEST_SAMPLE = 20_000
 """Candidates are compared on at most so many records."""
@@ -33,40 +35,35 @@ def best_start(
     weights: FloatArray,
     starts: int,
     rng: np.random.Generator,
+    held_out: bool = True,
 ) -> FloatArray:
-    """Return theta after `starts` candidate starts and short EM runs on (n, D) records; the same for the same `rng`
-    state.
+    """Return theta after `starts` short EM runs on (n, D) records, the best of which goes on until it converges.
 
-    Candidates learn from the first half of the records and are compared on the second, in the records' order if that
-    matters to the model.
+    With `held_out` the short runs learn from the first half of the records and are compared on the second; else on all.
+    The records stay in order if that matters to the model. The same `rng` state gives the same result.
     """
     if model.exchangeable:
-        seen = np.flatnonzero(weights > 0)
-        chosen = rng.permutation(seen)[:LARGEST_SAMPLE]
+        chosen = rng.permutation(np.flatnonzero(weights > 0))[:LARGEST_SAMPLE]
     else:
         chosen = np.arange(min(len(records), LARGEST_SAMPLE))
     sample, sample_weights = records[chosen], weights[chosen]
     unit = model.unit_theta(sized, sample, sample_weights)
-    half = (len(sample) + 1) // 2
-    learn, test = (sample[:half], sample[half:]) if len(sample) >= 4 * model.n_components else (sample, sample)
-    learn_weights, test_weights = sample_weights[: len(learn)], sample_weights[len(sample) - len(test) :]
+    half = (len(sample) + 1) // 2 if held_out and len(sample) >= 4 * model.n_components else len(sample)
+    test = slice(half, None) if half < len(sample) else slice(None)
+    learn, learn_weights = sample[:half], sample_weights[:half]
     s = np.zeros(model_sizes(sized)[3])
-    points = _standard_points(learn, learn_weights)
+    points = _in_units(learn, model.units(sized, unit))
     best, best_value = unit, -np.inf
-    for _ in range(max(starts, 1)):
+    for _ in range(starts):
         theta = unit.copy()
         labels = kmeans_labels(points, model.n_components, rng)
-        guess: FloatArray | None = np.eye(model.n_components)[labels]
-        for _ in range(1 + SHORT_RUN):
-            e_step(sized, theta, s, learn, learn_weights, guess)
-            maximise(sized, theta, s, float(learn_weights.sum()))
-            guess = None
-        value = e_step(sized, theta, s, test, test_weights)
+        e_step(sized, theta, s, learn, learn_weights, np.eye(model.n_components)[labels])
+        maximise(sized, theta, s, float(learn_weights.sum()))
+        iterate(sized, theta, s, learn, learn_weights, SHORT_RUN, 0.0)
+        value = e_step(sized, theta, s, sample[test], sample_weights[test])
         if value > best_value:
             best, best_value = theta, value
-    for _ in range(SHORT_RUN):
-        e_step(sized, best, s, sample, sample_weights)
-        maximise(sized, best, s, float(sample_weights.sum()))
+    iterate(sized, best, s, sample, sample_weights, LONG_RUN, LONG_RUN_GAIN)
     return best
 
 
@@ -97,7 +94,7 @@ def _squared_distances(points: FloatArray, centres: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(squares, 0.0))
 
 
-def _standard_points(records: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the records (n, D) in standard units, missing values at the mean."""
-    shift, scale = units(records, weights, common=False)
+def _in_units(records: FloatArray, units: FloatArray) -> FloatArray:
+    """Return the records (n, D) in the model's own units, missing values at the mean."""
+    shift, scale = units
     return np.asarray(np.nan_to_num((records - shift) / scale))

@@ -45,12 +45,16 @@ def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features:
 
 
 def averaged(state: State) -> FloatArray:
-    """Return the averaged part of theta (m,): its mean over the last half of the stream, or its value before there is
-    one.
+    """Return the averaged part of theta (m,): its mean over the last half of the stream.
+
+    Before there is one, its value. The older of the two running means ends at the last power of two records; it
+    counts less the longer the newer grows.
     """
-    n_steps = np.maximum(state.tally[1:], 0)
+    n_steps = np.maximum(state.tally[1:], 0).astype(np.float64)
     if state.tally[1] < 0 or n_steps.sum() == 0:
         return state.theta[: state.averages.shape[1]].copy()
+    power = 2 ** (int(state.tally[0]).bit_length() - 1)
+    n_steps[0] *= (2 * power - state.tally[0]) / power
     return np.asarray(n_steps @ state.averages / n_steps.sum())
 
 
@@ -78,7 +82,7 @@ def merged_state(states: list[State]) -> State:
     shares = [float(state.totals[0]) / total for state in states]
     pairs = list(zip(shares, states, strict=True))
     s = np.sum([share * state.s for share, state in pairs], axis=0)
-    s[0] = sum(share**2 * state.s[0] for share, state in pairs)
+    s[1] = sum(share**2 * state.s[1] for share, state in pairs)
     state = new_state(first.theta.copy(), first.averages.shape[1], len(s), len(first.worst) - 1)
     state.s[:] = s
     state.totals[:] = np.sum([state.totals for state in states], axis=0)

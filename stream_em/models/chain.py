@@ -64,7 +64,7 @@ def _(model):
     K = model.emission.n_components
     n_primary, n_derived, n_statistics = sizes(model.emission)
     n_own = K + K * K + n_primary
-    n_blended = 1 + K * K * K + K * K * n_statistics
+    n_blended = 2 + K * K * K + K * K * n_statistics
     return n_own, n_own + n_derived, n_blended, n_blended + K + K * K
 
 
@@ -80,9 +80,9 @@ def _(model, theta):
 def _(model, s):
     K = model.emission.n_components
     P = sizes(model.emission)[2]
-    second, third = 1 + K * K * K, 1 + K * K * K + K * K * P
+    second, third = 2 + K * K * K, 2 + K * K * K + K * K * P
     return ChainStats(
-        s[1:second].reshape(K, K, K),
+        s[2:second].reshape(K, K, K),
         s[second:third].reshape(K * K, P),
         s[third : third + K],
         s[third + K :].reshape(K, K),

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import maximise, model_sizes, params_of, stats_of
+from stream_em.em import maximise, model_sizes, params_of, records_behind, stats_of
 from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
 from stream_em.errors import InputError
 from stream_em.models.chain import Chain
@@ -90,12 +90,14 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
         """Start state k anew at a record (D,), worth one record, entered and left as rarely as that."""
         found, stats = params_of(sized, theta), stats_of(sized, s)
-        share = float(np.clip(s[0], 1e-6, 0.5))
+        share = min(0.5, 1.0 / records_behind(s))
         mass = self.component_mass(sized, s)
         row = component_at(sized.emission, found.emission, mass, k, record)
         rows = stats.emission.reshape(self.n_components, self.n_components, -1)
         rows[k] = row * share * (rows[:, :, 0].sum(axis=0) @ stats.state)
+        total = (stats.transitions @ stats.state).sum()
+        stats.transitions[:, k] = stats.transitions[k] = share * total / self.n_components
         found.transitions[:, k] = np.maximum(found.transitions[:, k], share)
         found.transitions[k] = 1.0 / self.n_components
-        found.transitions /= found.transitions.sum(axis=1, keepdims=True)
+        found.transitions[:] /= found.transitions.sum(axis=1, keepdims=True)
         maximise(sized, theta, np.empty(0), 0.0)

@@ -52,7 +52,7 @@ class MixtureStats(NamedTuple):
 def _(model):
     K = model.emission.n_components
     n_primary, n_derived, n_statistics = sizes(model.emission)
-    n_s = 1 + K * n_statistics
+    n_s = 2 + K * n_statistics
     return K + n_primary, 2 * K + n_primary + n_derived, n_s, n_s
 
 
@@ -66,14 +66,14 @@ def _(model, theta):
 
 @stats_of.register(Mixture)
 def _(model, s):
-    return MixtureStats(s[1:].reshape(model.emission.n_components, sizes(model.emission)[2]))
+    return MixtureStats(s[2:].reshape(model.emission.n_components, sizes(model.emission)[2]))
 
 
 @accumulate.register(Mixture)
 def _(model, params, stats, records, weights, probabilities, log_likelihood, mode):
     emission = model.emission
     K, P = emission.n_components, sizes(emission)[2]
-    tile = min(tile_length(P), len(records))
+    tile = max(1, min(tile_length(P), len(records)))
     phi_buffer, joint_buffer, scratch_buffer = np.empty(P * tile), np.empty(K * tile), np.empty(2 * tile)
     for begin in range(0, len(records), tile):
         part = records[begin : begin + tile]
