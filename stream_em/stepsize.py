@@ -23,7 +23,7 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gamma(t) = max(floor, min(1, max(1 / t, scale unit^(power - 1) t^-power))) with t counted from -offset; a constant
     one has power 0 and gamma = scale. Up to `unit` records the statistics are plain means, and only then does the past
     begin to fade: a step must not weigh so much that fewer records stand behind the statistics than a model of its size
-    needs. A learner whose `unit` is None takes 20 records per component and feature; `unit=1` is t^-power from the
+    needs. A learner whose `unit` is None takes 4 records per component and feature; `unit=1` is t^-power from the
     first record on, as in the literature.
 
     >>> Stepsize.polynomial(0.6, unit=1).gamma(1000)

@@ -89,7 +89,7 @@ def test_batch_em_takes_the_steps_of_scikit_learn(covariance_type, n_iter):
     [(IRIS, 3), (WINE, 3), (WINE_STANDARD, 3), (OLD_FAITHFUL, 2)],
     ids=["iris", "wine", "wine-standardised", "old-faithful"],
 )
-def test_the_default_start_reaches_what_ten_of_scikit_learn_reach(X, K, covariance_type):
+def test_twenty_short_starts_reach_what_ten_of_scikit_learn_reach(X, K, covariance_type):
     peer = GaussianMixture(K, covariance_type=covariance_type, n_init=10, max_iter=2000, tol=1e-8, random_state=0)
     best = peer.fit(X).score_samples(X).sum()
     model = sem.GaussianMixture(n_components=K, covariance_type=covariance_type, covariance_prior=0, weight_prior=0)

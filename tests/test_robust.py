@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import stream_em as sem
@@ -125,6 +125,7 @@ HARD = {
     "two distinct records": lambda rng: np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 7.0]])[rng.integers(0, 2, N)],
     "each record a hundred times": lambda rng: np.repeat(clusters(7), 100, axis=0),
     "a constant column": lambda rng: _with(clusters(), slice(None), 1, 5.5),
+    "a constant column far out, tiny others": lambda rng: _with(1e-100 * clusters(), slice(None), 1, 9e99),
     "a constant column far out": lambda rng: _with(clusters(), slice(None), 1, 1e100),
     "a column never seen": lambda rng: _with(clusters(), slice(None), 2, np.nan),
     "a column seen once": lambda rng: _with(_with(clusters(), slice(None), 2, np.nan), 300, 2, 1e3),
@@ -325,8 +326,7 @@ def test_a_starved_component_is_moved_and_reported(kind, covariance_type):
     centres = np.array([[0.0] * D, [20.0] * D, [-20.0, 20.0, 0.0]])
     X = centres[rng.integers(0, 3, 6000)] + rng.normal(size=(6000, D))
     lost = params_of(kind, [*centres[:2], [1e5] * D], covariance_type=covariance_type)
-    model, stepsize = model_of(kind, covariance_type, priors=0), Stepsize.polynomial(0.6, unit=1)
-    learner = sem.Learner(model, params=lost, stepsize=stepsize, refresh_every=16)
+    learner = sem.Learner(model_of(kind, covariance_type, priors=0), params=lost, refresh_every=16)
     fed(learner, X)
     event = learner.events[0]
     assert event.kind == "reseeded"
@@ -622,6 +622,30 @@ def block_of(seed, n, spreads, offsets, missing, repeated):
     refresh_every=st.sampled_from([1, 5, 64]),
     priors=st.sampled_from([None, 0.0, 10.0]),
     stepsize=st.sampled_from([Stepsize(), Stepsize.equal(), Stepsize.constant(0.5), Stepsize.constant(1.0)]),
+)
+@example(
+    # A missing value inferred from another column's may lie beyond anything that could be sent.
+    stream=[
+        (4112907223, 49, (1e99, 1.0, 1e6), (1.0, -1e8, 9e99), 0.0, False),
+        (1358479550, 7, (1e-8, 1.0, 1.0), (0.0, 9e99, 0.0), 0.3, True),
+    ],
+    K=1,
+    warmup=10,
+    refresh_every=1,
+    priors=None,
+    stepsize=Stepsize(),
+)
+@example(
+    stream=[
+        (635194521, 12, (1e6, 1e6, 1e-100), (9e99, 9e99, 0.0), 0.0, False),
+        (3855408657, 4, (1e-100, 1e-8, 1.0), (0.0, 1.0, -1e8), 0.3, False),
+        (1731153954, 13, (1.0, 1e99, 1e6), (9e99, -1e8, 9e99), 0.95, False),
+    ],
+    K=1,
+    warmup=19,
+    refresh_every=1,
+    priors=None,
+    stepsize=Stepsize(),
 )
 def test_any_stream(kind, covariance_type, stream, K, warmup, refresh_every, priors, stepsize):
     model = model_of(kind, covariance_type, K, priors)

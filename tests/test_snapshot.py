@@ -125,3 +125,17 @@ def test_settings_events_and_fields_come_back(tmp_path):
     assert restored.model == learner.model
     assert restored.fields == ("a", "b", "c")
     assert list(restored.events) == list(learner.events)
+
+
+def test_frozen_means_need_values_and_come_back_with_them(tmp_path):
+    model = sem.GaussianMixture(n_components=2, covariance_type="diag", frozen=("means",))
+    X = CASE.draw(np.random.default_rng(0), 100)
+    for learn in (sem.Learner(model).learn, lambda X: sem.batch_em(model, X)):
+        with pytest.raises(sem.InputError, match="give params"):
+            learn(X)
+    learner = sem.Learner(model, params=CASE.params)
+    learner.save(tmp_path / "model.safetensors")
+    restored = sem.load(tmp_path / "model.safetensors")
+    restored.learn(X)
+    restored.refresh()
+    np.testing.assert_allclose(restored.params.means, CASE.params.means, rtol=1e-12)

@@ -22,7 +22,7 @@ from stream_em.emissions.interface import (
     windows,
 )
 from stream_em.emissions.quadratic import natural_parameters, quadratic_features
-from stream_em.emissions.standardise import standardised
+from stream_em.emissions.standardise import FARTHEST, standardised
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.linalg import add_products, add_to, unpack
 
@@ -128,7 +128,8 @@ def _(emission, statistics, n_records, params):
         if not n_records * s0 / mass > 0.0:
             continue
         for i in range(D if emission.learn_means else 0):
-            mean[i] = first[i] / s0
+            farthest = min(FARTHEST, 2e100 / params.scale[i])
+            mean[i] = min(max(first[i] / s0, -farthest), farthest)
         if emission.learn_covariances:
             unpack(statistics[k, 1 + D :], scatter)
             for i in range(D):
@@ -138,21 +139,26 @@ def _(emission, statistics, n_records, params):
             if emission.tied:
                 add_to(pooled, scatter)
             else:
-                _posterior_covariance(emission, scatter, n_records * s0 / mass, params.covariances[k])
+                _posterior_covariance(emission, params.scale, scatter, n_records * s0 / mass, params.covariances[k])
     if emission.tied and emission.learn_covariances:
-        _posterior_covariance(emission, pooled, n_records, params.covariances[0])
+        _posterior_covariance(emission, params.scale, pooled, n_records, params.covariances[0])
     derive(emission, params)
 
 
 @kernel
-def _posterior_covariance(emission, scatter, n_records, covariance):
+def _posterior_covariance(emission, scale, scatter, n_records, covariance):
     """Write the mode of the covariance given the scatter of `n_records` records about the mean."""
     prior = emission.prior_records * emission.prior_variance
     total = n_records + emission.prior_records
     for i in range(len(scatter)):
         for j in range(len(scatter)):
             covariance[i, j] = scatter[i, j] / total
-        covariance[i, i] = max(covariance[i, i] + prior / total, SMALLEST_VARIANCE)
+        farthest = min(FARTHEST, 2e100 / scale[i])
+        covariance[i, i] = min(max(covariance[i, i] + prior / total, SMALLEST_VARIANCE), farthest * farthest)
+    for i in range(len(scatter)):
+        for j in range(i):
+            largest = np.sqrt(covariance[i, i]) * np.sqrt(covariance[j, j])
+            covariance[i, j] = covariance[j, i] = min(max(covariance[i, j], -largest), largest)
 
 
 @log_densities.register(DenseGaussian)

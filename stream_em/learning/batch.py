@@ -28,6 +28,12 @@ class BatchFit:
     s: FloatArray
 
 
+def check_frozen(model: Settings, params: Any) -> None:
+    """Raise `InputError` if means are to stay that nobody has given."""
+    if params is None and "means" in model.frozen:
+        raise InputError(f"{model.name}: frozen means need values to stay at; give params")
+
+
 def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> FloatArray:
     """Return the weight (n,) of each record: 1 or as given, but 0 for an exchangeable record that is all missing."""
     if weights is None:
@@ -78,6 +84,7 @@ def batch_em(
         raise InputError("there is no record to learn from")
     sized = model.sized(records.shape[1])
     s = np.zeros(model_sizes(sized)[3])
+    check_frozen(model, params)
     if params is None:
         theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed), held_out=False)
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
 from stream_em.errors import InputError
-from stream_em.learning.batch import record_weights_of
+from stream_em.learning.batch import check_frozen, record_weights_of
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.snapshot import read_snapshot, write_snapshot
 from stream_em.learning.start import best_start, enough_records
@@ -27,6 +27,8 @@ STARVED_RECORDS = 0.5
 """A component that stands for fewer records than this has died."""
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
+STEP_UNIT = 4
+"""The default unit of a stepsize, in records per component and feature."""
 
 
 class Learner:
@@ -122,6 +124,7 @@ class Learner:
         log_likelihood = np.full(len(records), np.nan)
         taken = 0
         if self.state is None and len(records):
+            check_frozen(self.model, None)
             taken = self._collect(records, counts)
         if self.state is not None:
             self._learn(self.state, records[taken:], counts[taken:], log_likelihood[taken:])
@@ -263,8 +266,9 @@ class Learner:
         return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
 
     def _learn(self, state: State, records: FloatArray, counts: FloatArray, log_likelihood: FloatArray) -> None:
-        refresh_every, enough = self.settings.refresh_every, enough_records(self.model.n_components, records.shape[1])
-        stepsize = self.settings.stepsize.for_unit(enough)
+        K, D = self.model.n_components, records.shape[1]
+        refresh_every, enough = self.settings.refresh_every, enough_records(K, D)
+        stepsize = self.settings.stepsize.for_unit(STEP_UNIT * K * D)
         inhibit = enough if self.settings.inhibit is None else self.settings.inhibit
         n_warmup = round(float(state.totals[0] - state.totals[1]))
         period = refresh_every * CHECK_EVERY

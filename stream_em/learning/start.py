@@ -11,6 +11,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import e_step, maximise, model_sizes
+from stream_em.emissions.standardise import FARTHEST
 from stream_em.learning.iterate import iterate
 from stream_em.models.interface import Settings
 
@@ -97,4 +98,4 @@ def _squared_distances(points: FloatArray, centres: FloatArray) -> FloatArray:
 def _in_units(records: FloatArray, units: FloatArray) -> FloatArray:
     """Return the records (n, D) in the model's own units, missing values at the mean."""
     shift, scale = units
-    return np.asarray(np.nan_to_num((records - shift) / scale))
+    return np.asarray(np.clip(np.nan_to_num((records - shift) / scale), -FARTHEST, FARTHEST))

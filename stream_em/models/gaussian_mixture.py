@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import maximise, model_sizes, params_of, records_behind, stats_of
+from stream_em.em import maximise, model_sizes, params_of, stats_of
 from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
 from stream_em.errors import InputError
 from stream_em.models.gaussian_settings import GaussianSettings
@@ -86,9 +86,9 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
         return np.asarray(mass / mass.sum())
 
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
-        """Start component k anew at a record (D,), worth one record."""
+        """Start component k anew at a record (D,), with a small share of the records."""
         windows, stats = params_of(sized, theta), stats_of(sized, s)
-        share = min(0.5, 1.0 / records_behind(s))
+        share = self.revived_share(sized, s)
         row = component_at(sized.emission, windows.emission, windows.weights, k, record)
         stats.emission[k] = row * share * stats.emission[:, 0].sum()
         windows.weights[k] = share

@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import params_of
+from stream_em.em import params_of, records_behind
 from stream_em.emissions.gaussian import CovarianceType, gaussian_emission, sketch
 from stream_em.models.interface import Settings
+
+REVIVED_RECORDS = 20
+"""How many records per feature a revived component is taken to stand for."""
 
 
 class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +32,11 @@ class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2K, D) one standard deviation either side of each mean."""
         return sketch(params.means, params.covariances, self.covariance_type)
+
+    def revived_share(self, sized: Any, s: FloatArray) -> float:
+        """Return the share of the records that a revived component starts with: enough for it to find its own."""
+        enough = REVIVED_RECORDS * self.n_features(sized) / records_behind(s)
+        return float(min(0.5 / self.n_components, enough))
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:
         """Return shift and scale (2, D) of the statistics."""

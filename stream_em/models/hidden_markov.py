@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import maximise, model_sizes, params_of, records_behind, stats_of
+from stream_em.em import maximise, model_sizes, params_of, stats_of
 from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
 from stream_em.errors import InputError
 from stream_em.models.chain import Chain
@@ -88,9 +88,9 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
         return np.asarray(mass / mass.sum())
 
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
-        """Start state k anew at a record (D,), worth one record, entered and left as rarely as that."""
+        """Start state k anew at a record (D,), with a small share of the records, entered as rarely as that."""
         found, stats = params_of(sized, theta), stats_of(sized, s)
-        share = min(0.5, 1.0 / records_behind(s))
+        share = self.revived_share(sized, s)
         mass = self.component_mass(sized, s)
         row = component_at(sized.emission, found.emission, mass, k, record)
         rows = stats.emission.reshape(self.n_components, self.n_components, -1)
