@@ -154,13 +154,13 @@ def test_standard_input(data, run, model):
 def test_passes_and_fields_and_settings(run, data):
     code, out, _ = run(
         *("fit", data, *DIAG, "--passes", "3", "--fields", "width, height", "--components", "3"),
-        *("--set", "frozen=weights,means", "--block-size", "700", "--json"),
+        *("--set", "frozen=weights,covariances", "--block-size", "700", "--json"),
     )
     told = json.loads(out)
     assert code == 0
     assert told["count"] == told["records"] == 9000
     assert told["fields"] == ["width", "height"]
-    assert told["settings"]["model"]["frozen"] == ["weights", "means"]
+    assert told["settings"]["model"]["frozen"] == ["weights", "covariances"]
     assert len(told["params"]["means"]) == 3
 
 

@@ -32,7 +32,7 @@ def fit(
     stepsize: Annotated[
         str, typer.Option(help="polynomial:0.6, equal, constant:0.01 or half-life:1000 (in records).")
     ] = "polynomial:0.6",
-    refresh_every: Annotated[int, typer.Option(help="Records between two M-steps.")] = 256,
+    refresh_every: Annotated[int, typer.Option(help="Records between two M-steps.")] = 512,
     starts: Annotated[int, typer.Option(help="Starts to choose the first parameters from.")] = 8,
     warmup: Annotated[
         int | None,

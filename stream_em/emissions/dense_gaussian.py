@@ -155,10 +155,12 @@ def _posterior_covariance(emission, scale, scatter, n_records, covariance):
             covariance[i, j] = scatter[i, j] / total
         farthest = min(FARTHEST, 2e100 / scale[i])
         covariance[i, i] = min(max(covariance[i, i] + prior / total, SMALLEST_VARIANCE), farthest * farthest)
+    # Cancellation, or a cap above, can leave a covariance that no two such variances could have.
     for i in range(len(scatter)):
         for j in range(i):
-            largest = np.sqrt(covariance[i, i]) * np.sqrt(covariance[j, j])
-            covariance[i, j] = covariance[j, i] = min(max(covariance[i, j], -largest), largest)
+            if covariance[i, j] * covariance[i, j] > covariance[i, i] * covariance[j, j]:
+                largest = np.sqrt(covariance[i, i]) * np.sqrt(covariance[j, j])
+                covariance[i, j] = covariance[j, i] = largest if covariance[i, j] > 0.0 else -largest
 
 
 @log_densities.register(DenseGaussian)

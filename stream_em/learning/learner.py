@@ -54,7 +54,7 @@ class Learner:
         model: Settings,
         *,
         stepsize: Stepsize | None = None,
-        refresh_every: int = 256,
+        refresh_every: int = 512,
         starts: int = 8,
         seed: int = 0,
         warmup: int | None = None,

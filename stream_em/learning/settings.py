@@ -10,7 +10,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a learner learns: everything but the model."""
 
     stepsize: Stepsize = Stepsize()
-    refresh_every: int = 256
+    refresh_every: int = 512
     starts: int = 8
     seed: int = 0
     warmup: int | None = None
