@@ -57,6 +57,6 @@ def percentiles(name: str, learn: Callable[[np.ndarray], object], records: list[
         learn(record)
         taken[i] = perf_counter_ns() - begin
     middle, late, latest = np.percentile(taken / 1e3, [50, 99, 100])
-    note = f"{len(records):,} calls; an M-step every 256; the longest {latest:,.0f} µs"
+    note = f"{len(records):,} calls; an M-step every 512; the longest {latest:,.0f} µs"
     yield Row(f"{name}, median", middle, None, None, "", "µs", note)
     yield Row(f"{name}, 99th percentile", late, None, None, "", "µs", note)

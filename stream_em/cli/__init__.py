@@ -1,5 +1,8 @@
 """The command line, one file a command; printing help imports neither numpy nor numba nor pyarrow."""
 
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
@@ -33,6 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == 130:
         print("stream-em: interrupted", file=sys.stderr)
     sys.exit(code)
+
+
+def run() -> NoReturn:
+    """Be the `stream-em` program: SIGTERM stops it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A closed standard output is nobody's fault; there is just nobody to tell.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _report(f"standard output: {error.strerror}")
+        code = 3
+    sys.stderr.flush()
+    # The interpreter's own exit would abort if a reading thread still were inside Arrow or waiting on a pipe.
+    os._exit(code)
 
 
 @app.callback(invoke_without_command=True)

@@ -113,6 +113,8 @@ def _table(title: str) -> Table:
 
 def _measured(mean: float, deviation: float) -> str:
     """Return the deviation to two digits, and the mean to the same decimal place."""
+    if not math.isfinite(deviation):
+        return f"{mean:.4g} ± {deviation:.2g}"
     decimals = 1 - math.floor(math.log10(deviation)) if deviation > 0 else 3
     if abs(mean) >= 1e6 or deviation >= 1e6 or decimals > 6:
         return f"{mean:.4g} ± {deviation:.2g}"

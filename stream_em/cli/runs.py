@@ -13,6 +13,8 @@ def prepare_output(out: Path) -> None:
 
     Raises `InputError` if a run or a file of another kind is there, `OutsideError` if it cannot be made.
     """
+    if str(out) in ("", ".", "-"):
+        raise InputError(f"--out {out}: name a folder, or a file that ends in {SUFFIX}")
     if _is_snapshot_name(out):
         folder = out.parent
     elif out.is_file():

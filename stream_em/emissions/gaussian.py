@@ -13,6 +13,9 @@ from stream_em.errors import InputError
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
+LARGEST_MEAN = 1e100
+
+
 def gaussian_emission(
     n_components: int,
     n_features: int,
@@ -72,6 +75,8 @@ def set_gaussian(emission: Any, windows: Any, means: Any, covariances: Any) -> N
     shape = shapes[dense, bool(emission.tied if dense else emission.spherical)]
     means = checked("means", means, (K, D))
     covariances = checked("covariances", covariances, shape)
+    if np.abs(means).max() > LARGEST_MEAN or np.abs(covariances).max() > LARGEST_MEAN**2:
+        raise InputError(f"means must be within {LARGEST_MEAN:g}, and covariances within its square")
     if dense:
         symmetric = np.allclose(covariances, np.swapaxes(covariances, -1, -2), rtol=1e-6)
         if not symmetric or np.linalg.eigvalsh(covariances).min() <= 0:
@@ -86,10 +91,10 @@ def set_gaussian(emission: Any, windows: Any, means: Any, covariances: Any) -> N
 
 def sketch(means: Any, covariances: Any, covariance_type: CovarianceType) -> FloatArray:
     """Return (2K, D) records one standard deviation either side of each mean; `InputError` if the shapes do not fit."""
-    means = np.asarray(means, dtype=np.float64)
-    if means.ndim != 2:
-        raise InputError(f"means must have two axes (components, features), not {means.ndim}")
-    K, D = means.shape
+    if np.ndim(means) != 2:
+        raise InputError(f"means must have two axes (components, features), not {np.ndim(means)}")
+    K, D = np.shape(means)
+    means = checked("means", means, (K, D))
     shapes = {"full": (K, D, D), "tied": (D, D), "diag": (K, D), "spherical": (K,)}
     covariances = checked("covariances", covariances, shapes[covariance_type])
     if covariance_type in ("full", "tied"):

@@ -13,6 +13,8 @@ from stream_em.learning.start import best_start
 from stream_em.models.interface import Settings
 from stream_em.streams.records import Block, as_records
 
+LARGEST_WEIGHT = 1e12
+
 
 @dataclass(frozen=True, slots=True)
 class BatchFit:
@@ -26,6 +28,12 @@ class BatchFit:
     converged: bool
     theta: FloatArray
     s: FloatArray
+
+
+def check_model(model: Settings) -> None:
+    """Raise `InputError` if this is not the settings of a model."""
+    if not isinstance(model, Settings):
+        raise InputError(f"model must be a model such as GaussianMixture(n_components=3), not {model!r}")
 
 
 def check_frozen(model: Settings, params: Any) -> None:
@@ -45,8 +53,8 @@ def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> Flo
             raise InputError(f"weights must be numbers: {error}") from None
         if result.shape != (len(records),):
             raise InputError(f"weights must have shape ({len(records)},), not {result.shape}")
-        if not (np.isfinite(result).all() and (result >= 0).all()):
-            raise InputError("weights must be finite and 0 or more")
+        if not ((result >= 0) & (result <= LARGEST_WEIGHT)).all():
+            raise InputError(f"weights must lie between 0 and {LARGEST_WEIGHT:g} records")
         if not model.exchangeable and not (result == 1.0).all():
             raise InputError(f"{model.name}: the records of a sequence cannot be weighted")
     if model.exchangeable:
@@ -78,6 +86,12 @@ def batch_em(
     >>> np.sort(fit.params.means[:, 0]).round(2)
     array([ 2., 52.])
     """
+    check_model(model)
+    for name, value, least in (("max_iter", max_iter, 1), ("starts", starts, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    if not np.isfinite(tol):
+        raise InputError(f"tol must be a finite number of nats, not {tol}")
     records = as_records(X.values if isinstance(X, Block) else X)
     weights = record_weights_of(model, records, weights)
     if not weights.sum() > 0:
@@ -88,6 +102,7 @@ def batch_em(
     if params is None:
         theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed), held_out=False)
     else:
+        model.check_params(params)
         theta = model.unit_theta(sized, records, weights)
         model.set_params(sized, theta, params)
     path, converged = iterate(sized, theta, s, records, weights, max_iter, tol)

@@ -11,7 +11,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
 from stream_em.errors import InputError
-from stream_em.learning.batch import check_frozen, record_weights_of
+from stream_em.learning.batch import check_frozen, check_model, record_weights_of
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.snapshot import read_snapshot, write_snapshot
 from stream_em.learning.start import best_start, enough_records
@@ -61,6 +61,7 @@ class Learner:
         inhibit: int | None = None,
         params: Any = None,
     ) -> None:
+        check_model(model)
         self.model = model
         self.settings = LearnerSettings(stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit)
         self.fields: tuple[str, ...] = ()
@@ -71,6 +72,10 @@ class Learner:
         if params is not None:
             self.sized, theta = model.from_params(params)
             self.state = self._new_state(theta)
+
+    def __repr__(self) -> str:
+        stage = "started" if self.started else "warming up"
+        return f"Learner({self.model!r}, {stage}, {self.count:,.10g} records)"
 
     @property
     def started(self) -> bool:
@@ -237,7 +242,7 @@ class Learner:
 
     def _start(self) -> tuple[Any, State]:
         if self.count == 0:
-            raise InputError("the learner has not seen a record with a value yet")
+            raise InputError("no record so far has a value in any field; give more records, or choose other fields")
         records, counts = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         sized = self.model.sized(records.shape[1])
         rng = np.random.default_rng(self.settings.seed)

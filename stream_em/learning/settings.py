@@ -5,6 +5,8 @@ import msgspec
 from stream_em.errors import InputError
 from stream_em.stepsize import Stepsize
 
+LARGEST_NUMBER = 2**53
+
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a learner learns: everything but the model."""
@@ -18,9 +20,11 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
+        if not isinstance(self.stepsize, Stepsize):
+            raise InputError(f"stepsize must be a Stepsize such as Stepsize.polynomial(0.6), not {self.stepsize!r}")
         for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
             value = getattr(self, name)
             if name in ("inhibit", "warmup") and value is None:
                 continue
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, int) or not least <= value <= LARGEST_NUMBER:
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")

@@ -25,7 +25,7 @@ Tensors = dict[str, npt.NDArray[Any]]
 def write_snapshot(path: Path, metadata: dict[str, str], tensors: Tensors) -> None:
     """Write metadata and arrays: to a temporary file beside `path`, flushed to the disk, then renamed.
 
-    Raises `OutsideError` if the file cannot be written.
+    Raises `OutsideError` if the file cannot be written, `InputError` if something other than a file is there.
     """
     from safetensors.numpy import save
 
@@ -38,9 +38,10 @@ def write_snapshot(path: Path, metadata: dict[str, str], tensors: Tensors) -> No
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     metadata["digest"] = _digest(metadata, arrays)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a regular file; name another")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(save(arrays, metadata))
             file.flush()

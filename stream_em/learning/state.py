@@ -79,7 +79,7 @@ def merged_state(states: list[State]) -> State:
     """
     first = states[0]
     total = sum(float(state.totals[0]) for state in states)
-    shares = [float(state.totals[0]) / total for state in states]
+    shares = [float(state.totals[0]) / total if total > 0 else 1.0 / len(states) for state in states]
     pairs = list(zip(shares, states, strict=True))
     s = np.sum([share * state.s for share, state in pairs], axis=0)
     s[1] = sum(share**2 * state.s[1] for share, state in pairs)

@@ -8,6 +8,9 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 
+MOST_COMPONENTS = 10_000
+STRONGEST_PRIOR = 1e12
+
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a model: a value. A model type adds its fields and the methods below."""
@@ -39,19 +42,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _check(self, field: str, value: Any) -> None:
         if field == "n_components" and value < 1:
             raise InputError(f"n_components must be at least 1, not {value}")
-        if field.endswith("_prior") and not 0 <= value < float("inf"):
-            raise InputError(f"{field} must be a number of records, 0 or more, not {value}")
+        if field == "n_components" and value > MOST_COMPONENTS:
+            raise InputError(f"n_components must be at most {MOST_COMPONENTS}, not {value}")
+        if field.endswith("_prior") and not 0 <= value <= STRONGEST_PRIOR:
+            raise InputError(f"{field} must be a number of records from 0 to {STRONGEST_PRIOR:g}, not {value}")
         for name in value if field == "frozen" else ():
             if name not in self.freezable:
                 raise InputError(f"frozen may name {', '.join(self.freezable)}; not {name!r}")
 
     def from_params(self, params: Any) -> tuple[Any, FloatArray]:
         """Return the compiled form and a parameter vector for named parameters, in the units that these imply."""
+        self.check_params(params)
         pseudo_records = self.sketch(params)
         sized = self.sized(pseudo_records.shape[1])
         theta = self.unit_theta(sized, pseudo_records, np.ones(len(pseudo_records)))
         self.set_params(sized, theta, params)
         return sized, theta
+
+    def check_params(self, params: Any) -> None:
+        """Raise `InputError` if these are not parameters of this model."""
+        lacking = [name for name in self.params_type._fields if not hasattr(params, name)]  # type: ignore[attr-defined]
+        if lacking:
+            raise InputError(f"{self.name}: params must be {self.params_type.__name__}; they have no {lacking[0]}")
 
     def sized(self, n_features: int) -> Any:
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""

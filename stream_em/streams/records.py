@@ -61,6 +61,8 @@ def as_records(values: Any, n_features: int | None = None) -> FloatArray:
     checked = isinstance(values, Block) and values.checked
     if isinstance(values, Block):
         values = values.values
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
         if np.iscomplexobj(values):
             raise TypeError("complex values; give real and imaginary part as two features")
