@@ -114,8 +114,7 @@ def records_behind(s):
 
 @kernel
 def record_weights(steps, weights):
-    """Write what each record of a block weighs after the block's last step; return what is kept of the statistics
-    before.
+    """Write what each record of a block weighs after its last step; return what is kept of the statistics before it.
 
     weights[i] = steps[i] (1 - steps[i+1]) ... (1 - steps[n-1]); they and the returned product sum to 1. One step over a
     block is thus the same as one step a record, however the records arrive.

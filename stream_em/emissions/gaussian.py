@@ -118,8 +118,7 @@ def checked(name: str, values: Any, shape: tuple[int, ...]) -> FloatArray:
 
 
 def component_at(emission: Any, windows: Any, weights: FloatArray, k: int, record: FloatArray) -> FloatArray:
-    """Move component k to a record (D,), with the weighted mean covariance of all; return its statistics (P,) per
-    record.
+    """Move component k to a record (D,), with the mean covariance of all; return its statistics (P,) per record.
 
     Missing values of the record are taken from the overall mean.
     """

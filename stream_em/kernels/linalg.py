@@ -25,8 +25,9 @@ def row_dot(a, b, length):
 
 @kernel
 def cholesky(matrix, factor):
-    """Write the lower Cholesky factor of (D, D) `matrix` (its upper triangle is not touched); False if a pivot is not
-    above 1e-13 of its diagonal entry.
+    """Write the lower Cholesky factor of a (D, D) matrix; False if a pivot is not above 1e-13 of its diagonal entry.
+
+    The upper triangle of `factor` is not touched.
     """
     D = len(matrix)
     for i in range(D):

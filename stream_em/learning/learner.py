@@ -142,9 +142,7 @@ class Learner:
             self._waiting = []
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
-        """Return the probability (n, K) of each component, or of each state of a chain that goes on from here,
-        filtered.
-        """
+        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here."""
         return self._score(X, averaged)[0]
 
     def log_likelihood(self, X: Any, averaged: bool = False) -> FloatArray:
