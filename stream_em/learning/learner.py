@@ -71,7 +71,7 @@ class Learner:
         self._waiting: list[tuple[FloatArray, FloatArray]] = []
         if params is not None:
             self.sized, theta = model.from_params(params)
-            self.state = self._new_state(theta)
+            self.state = self._new_state(self.sized, theta)
 
     def __repr__(self) -> str:
         stage = "started" if self.started else "warming up"
@@ -216,15 +216,15 @@ class Learner:
 
     def _restore(self, state: State) -> None:
         self.sized = self.model.sized(len(state.worst) - 1)
-        expected = self._new_state(np.zeros(model_sizes(self.sized)[1]))
+        expected = self._new_state(self.sized, np.zeros(model_sizes(self.sized)[1]))
         for name, array, like in zip(State._fields, state, expected, strict=True):
             if array.shape != like.shape or array.dtype != like.dtype:
                 raise InputError(f"{name} has shape {array.shape}, not {like.shape}")
         self.state = state
 
-    def _new_state(self, theta: FloatArray) -> State:
-        n_averaged, _, _, n_statistics = model_sizes(self.sized)
-        return new_state(theta, n_averaged, n_statistics, self.model.n_features(self.sized))
+    def _new_state(self, sized: Any, theta: FloatArray) -> State:
+        n_averaged, _, _, n_statistics = model_sizes(sized)
+        return new_state(theta, n_averaged, n_statistics, self.model.n_features(sized))
 
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
         """Keep the first records that count; start as soon as there are enough. Returns how many records that took."""
@@ -232,7 +232,8 @@ class Learner:
         enough = enough_records(self.model.n_components, records.shape[1])
         needed = self.settings.warmup or max(enough, SHORTEST_WARMUP)
         counted = np.flatnonzero(counts > 0)[: needed - seen]
-        self._waiting.append((records[counted], counts[counted]))
+        if len(counted) or not self._waiting:
+            self._waiting.append((records[counted], counts[counted]))
         if seen + len(counted) < needed:
             return len(records)
         self.start()
@@ -245,8 +246,7 @@ class Learner:
         sized = self.model.sized(records.shape[1])
         rng = np.random.default_rng(self.settings.seed)
         theta = best_start(self.model, sized, records, counts, self.settings.starts, rng)
-        n_averaged, _, _, n_statistics = model_sizes(sized)
-        state = new_state(theta, n_averaged, n_statistics, records.shape[1])
+        state = self._new_state(sized, theta)
         e_step(sized, theta, state.s, records, counts)
         state.totals[0] = counts.sum()
         return sized, state
