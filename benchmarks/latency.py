@@ -27,7 +27,7 @@ def run(quick: bool) -> Iterator[Row]:
 def compiled_call(learner: sem.Learner) -> Callable[[np.ndarray], None]:
     """Return the call at the bottom of `Learner.learn`, its other arguments made once."""
     state, sized = learner.state, learner.sized
-    count, step, log_likelihood = np.ones(1), np.array([1e-3]), np.empty(1)
+    count, step, log_likelihood, nothing = np.ones(1), np.array([1e-3]), np.empty(1), np.empty((0, 0))
 
     def learn(record: np.ndarray) -> None:
         online_em(
@@ -41,6 +41,7 @@ def compiled_call(learner: sem.Learner) -> Callable[[np.ndarray], None]:
             step,
             learner.settings.refresh_every,
             0,
+            nothing,
             log_likelihood,
         )
 

@@ -19,7 +19,7 @@ from stream_em.arrays import FloatArray
 from stream_em.kernels.dispatch import generic, kernel
 
 LEARN = 0
-"""Add each record's expected statistics."""
+"""Add each record's expected statistics; write the probabilities if there are rows for them."""
 SCORE = 1
 """Leave the statistics as they are; write the probabilities (all weights are 1)."""
 ASSIGN = 2
@@ -48,8 +48,8 @@ def stats_of(model, s):
 def accumulate(model, params, stats, records, weights, probabilities, log_likelihood, mode):
     """Add sum_i weights[i] s_bar(records[i]) to the statistics; write each record's log-likelihood (n,).
 
-    `probabilities` (n, K) of the hidden variable are written if `mode` is SCORE (and then the
-    statistics stay), read if it is ASSIGN, and not touched if it is LEARN.
+    `probabilities` (n, K) of the hidden variable are written if `mode` is SCORE (and then the statistics stay), read if
+    it is ASSIGN; if it is LEARN they are written too, unless they are (0, 0).
     """
     raise NotImplementedError
 
@@ -73,18 +73,20 @@ def penalty(model, params):
 
 
 @kernel
-def online_em(model, theta, s, averages, tally, records, counts, steps, refresh_every, inhibit, log_likelihood):
+def online_em(
+    model, theta, s, averages, tally, records, counts, steps, refresh_every, inhibit, probabilities, log_likelihood
+):
     """Learn a block: each record is scored with the parameters before it, learned with its step, theta set in between.
 
     `counts` (n,) says how many records each stands for, `steps` (n,) is its gamma; `log_likelihood` (n,) receives the
-    predictive log-likelihoods. The M-step comes at every multiple of `refresh_every` records of the stream, so it does
+    predictive log-likelihoods, and `probabilities` (n, K), unless (0, 0), those of the hidden variable. The M-step comes at every multiple of `refresh_every` records of the stream, so it does
     not matter how records arrive, and not before `inhibit` records. `tally` (3,) counts the records, and the M-steps in
     each row of `averages`: row 1 is the running mean of theta since the record count last doubled, row 0 that of the
     window before; tally[1] is -1 until the first doubling.
     """
     params, stats = params_of(model, theta), stats_of(model, s)
     n_blended = model_sizes(model)[2]
-    weights, nothing = np.empty(min(len(records), refresh_every)), np.empty((0, 0))
+    weights = np.empty(min(len(records), refresh_every))
     begin = 0
     while begin < len(records):
         end = min(len(records), begin + refresh_every - tally[0] % refresh_every)
@@ -97,7 +99,8 @@ def online_em(model, theta, s, averages, tally, records, counts, steps, refresh_
         for i in range(begin, end):
             if counts[i] > 0.0:
                 s[1] += block_weights[i - begin] ** 2 / counts[i]
-        accumulate(model, params, stats, records[begin:end], block_weights, nothing, log_likelihood[begin:end], LEARN)
+        block, scores = records[begin:end], log_likelihood[begin:end]
+        accumulate(model, params, stats, block, block_weights, probabilities[begin:end], scores, LEARN)
         before = tally[0]
         tally[0] += end - begin
         if tally[0] % refresh_every == 0 and tally[0] >= inhibit and s[1] > 0.0:

@@ -226,3 +226,20 @@ def test_a_restored_learner_goes_on_bitwise(case, at, tmp_path):
     np.testing.assert_array_equal(restored.learn(X[at:]), plain.learn(X[at:]))
     for name, array in plain.state._asdict().items():
         np.testing.assert_array_equal(getattr(restored.state, name), array, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_learning_tells_of_a_record_is_what_scoring_would_have_told_before(case):
+    X = case.draw(np.random.default_rng(4), 300)
+    X[5, 1], X[7] = np.nan, np.nan
+    weights = np.linspace(0.5, 2, 300) if case.model.exchangeable else np.ones(300)
+    quiet, telling = (sem.Learner(case.model, params=case.params, refresh_every=100, inhibit=0) for _ in range(2))
+    for begin in range(0, 300, 100):
+        part = slice(begin, begin + 100)
+        posterior = np.zeros((100, case.model.n_components))
+        expected = telling.posterior(X[part]), telling.log_likelihood(X[part])
+        log_likelihood = telling.learn(X[part], weights[part], posterior=posterior)
+        np.testing.assert_allclose(posterior, expected[0], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(log_likelihood, expected[1], rtol=1e-9)
+        quiet.learn(X[part], weights[part])
+    np.testing.assert_allclose(telling.state.theta, quiet.state.theta, rtol=1e-9, atol=1e-12)

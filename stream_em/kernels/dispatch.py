@@ -1,7 +1,7 @@
 """How functions become machine code: `kernel` compiles and caches, `generic` chooses a function by its model's type.
 
 This is the only file that needs to be read with numba in mind. Everything else is plain NumPy code, and runs as such
-with NUMBA_DISABLE_JIT=1.
+with NUMBA_DISABLE_JIT=1; then numba, which takes a second, is not even imported.
 """
 
 import hashlib
@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-import numba
-from numba import types
-from numba.extending import overload
+COMPILES = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
+if COMPILES:
+    import numba
+    from numba import types
+    from numba.extending import overload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +61,8 @@ def kernel(function: F | None = None, *, reassociate: bool = False) -> Any:
     """Compile `function` on first use, release the GIL while it runs, keep the machine code for the next process."""
     if function is None:
         return lambda later: kernel(later, reassociate=reassociate)
+    if not COMPILES:
+        return function
     config: Any = numba.config
     before = config.CACHE_DIR
     config.CACHE_DIR = _CACHE_FOLDER
@@ -110,6 +114,7 @@ def generic(stub: F) -> Generic:
     dispatch.__doc__ = stub.__doc__
     dispatch.__wrapped__ = stub  # type: ignore[attr-defined]
     dispatch.register = register  # type: ignore[attr-defined]
-    choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]
-    overload(dispatch, jit_options=_options(False))(choose)
+    if COMPILES:
+        choose.__signature__ = inspect.signature(stub)  # type: ignore[attr-defined]
+        overload(dispatch, jit_options=_options(False))(choose)
     return cast(Generic, dispatch)

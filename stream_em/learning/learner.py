@@ -115,10 +115,11 @@ class Learner:
         sized, state = self._started()
         return self.model.params(sized, self._theta(sized, state, averaged_theta=True))
 
-    def learn(self, block: Any, weights: Any = None) -> FloatArray:
+    def learn(self, block: Any, weights: Any = None, posterior: FloatArray | None = None) -> FloatArray:
         """Learn a Block or an (n, D) array; return the log-likelihood (n,) of each record before it was learned.
 
-        Records that are collected for the start have no log-likelihood yet: NaN. `weights` (n,) count records. Raises
+        Records that are collected for the start have no log-likelihood yet: NaN. `weights` (n,) count records. An array
+        `posterior` (n, K) receives the probabilities of the components, also before each record was learned. Raises
         `InputError` for records that cannot be used; nothing of such a block is learned.
         """
         if isinstance(block, Block):
@@ -127,12 +128,16 @@ class Learner:
         records = as_records(block, self.n_features)
         counts = record_weights_of(self.model, records, weights)
         log_likelihood = np.full(len(records), np.nan)
+        probabilities = np.empty((0, 0)) if posterior is None else posterior
+        if posterior is not None:
+            _check_room(posterior, (len(records), self.model.n_components))
+            posterior[:] = np.nan
         taken = 0
         if self.state is None and len(records):
             check_frozen(self.model, None)
             taken = self._collect(records, counts)
         if self.state is not None:
-            self._learn(self.state, records[taken:], counts[taken:], log_likelihood[taken:])
+            self._learn(self.state, records[taken:], counts[taken:], probabilities[taken:], log_likelihood[taken:])
         return log_likelihood
 
     def start(self) -> None:
@@ -268,7 +273,14 @@ class Learner:
         records = as_records(X, len(state.worst) - 1)
         return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
 
-    def _learn(self, state: State, records: FloatArray, counts: FloatArray, log_likelihood: FloatArray) -> None:
+    def _learn(
+        self,
+        state: State,
+        records: FloatArray,
+        counts: FloatArray,
+        probabilities: FloatArray,
+        log_likelihood: FloatArray,
+    ) -> None:
         K, D = self.model.n_components, records.shape[1]
         refresh_every, enough = self.settings.refresh_every, enough_records(K, D)
         stepsize = self.settings.stepsize.for_unit(STEP_UNIT * K * D)
@@ -288,6 +300,7 @@ class Learner:
                 steps,
                 refresh_every,
                 inhibit - n_warmup,
+                probabilities[part],
                 log_likelihood[part],
             )
             state.totals[0] += counts[part].sum()
@@ -304,3 +317,8 @@ class Learner:
             detail = f"component {k} stood for {records[k]:.3g} records; moved to the worst explained record"
             self.events.append(Event(self.count, "reseeded", detail))
         state.worst[0] = np.inf
+
+
+def _check_room(posterior: FloatArray, shape: tuple[int, int]) -> None:
+    if posterior.shape != shape or posterior.dtype != np.float64 or not posterior.flags.c_contiguous:
+        raise InputError(f"posterior must be a contiguous float64 array of shape {shape}, not {posterior.shape}")

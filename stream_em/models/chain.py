@@ -117,11 +117,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
         for k in range(K):
             state[k] = filtered[n - 1, k]
         begun[0] = True
-        if mode == SCORE:
+        if mode != ASSIGN and len(probabilities) > 0:
             for t in range(n):
                 for k in range(K):
                     probabilities[begin + t, k] = filtered[t, k]
-        else:
+        if mode != SCORE:
             smoothed = np.empty((K * K, n))
             _smooth(stats, was_begun, mode == ASSIGN, state, backward, weights[begin : begin + n], smoothed)
             add_statistics(emission, params.emission, part, phi, n_missing, smoothed, stats.emission)

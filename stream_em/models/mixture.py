@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_em.em import ASSIGN, SCORE, accumulate, m_step, model_sizes, params_of, penalty, refresh, stats_of
+from stream_em.em import ASSIGN, LEARN, SCORE, accumulate, m_step, model_sizes, params_of, penalty, refresh, stats_of
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
@@ -75,6 +75,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     K, P = emission.n_components, sizes(emission)[2]
     tile = max(1, min(tile_length(P), len(records)))
     phi_buffer, joint_buffer, scratch_buffer = np.empty(P * tile), np.empty(K * tile), np.empty(2 * tile)
+    both, ones = mode == LEARN and len(probabilities) > 0, np.ones(tile)
     for begin in range(0, len(records), tile):
         part = records[begin : begin + tile]
         n = len(part)
@@ -87,14 +88,15 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
         else:
             log_densities(emission, params.emission, part, phi, n_missing, joint)
             scratch = scratch_buffer[: 2 * n].reshape(2, n)
-            softmax_in_place(
-                joint, params.log_weights, weights[begin : begin + n], log_likelihood[begin : begin + n], scratch
-            )
-        if mode == SCORE:
+            scale = ones[:n] if both else weights[begin : begin + n]
+            softmax_in_place(joint, params.log_weights, scale, log_likelihood[begin : begin + n], scratch)
+        if both or mode == SCORE:
             for k in range(K):
                 for t in range(n):
                     probabilities[begin + t, k] = joint[k, t]
-        else:
+                    if both:
+                        joint[k, t] *= weights[begin + t]
+        if mode != SCORE:
             add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
 
 

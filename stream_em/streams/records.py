@@ -1,16 +1,31 @@
 """The block of records that travels through the package, and the one place where arrays become records."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.errors import InputError
 
 LARGEST = 1e100
 """Magnitudes above this are bad input: their squares and products would leave the range of float64."""
+
+
+class Rejected(NamedTuple):
+    """A record that could not be used, where it came from, why, and its original bytes."""
+
+    place: dict[str, str | int]
+    reason: str
+    content: bytes
+
+
+class Note(NamedTuple):
+    """Something that happened to a source and that its reader should know: a file was rotated, a broker was away."""
+
+    kind: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +35,9 @@ class Block:
     `values` is (n, d) float64, C-ordered and writeable, NaN where a value is missing, never infinite.
     `fields` names the columns. `position` is where reading goes on after this block (JSON-compatible; its
     keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once. `checked`
-    says that a source has looked at every value already.
+    says that a source has looked at every value already. `places` says where each record came from, as columns: (n,)
+    numbers, or one text that all share. `rejected` are the records among these that could not be used, `notes` what
+    happened to the source meanwhile. A block without records may come with either, or with nothing: a sign of life.
     """
 
     values: FloatArray
@@ -28,6 +45,9 @@ class Block:
     position: dict[str, Any] | None = None
     weights: FloatArray | None = None
     checked: bool = False
+    places: Mapping[str, str | IntArray] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -41,7 +61,27 @@ class Source(Protocol):
         """The names of the columns of every block."""
         ...
 
+    @property
+    def lag(self) -> tuple[int, str] | None:
+        """How much is known to wait beyond what was read, and in what unit ("bytes", "records"); None if unknown."""
+        ...
+
     def __iter__(self) -> Iterator[Block]: ...
+
+    def seek(self, position: dict[str, Any] | None, limit: int | None = None) -> None:
+        """Let the next iteration go on at a position that a block had (None: the start), for `limit` records at most.
+
+        Raises `InputError` if what was read there before is gone or has changed.
+        """
+        ...
+
+    def commit(self, position: dict[str, Any]) -> None:
+        """Be told that everything before `position` is safe and will never be asked for again."""
+        ...
+
+    def stop(self) -> None:
+        """End the iteration soon, even if it waits for records that are still to come; any thread may call it."""
+        ...
 
     def close(self) -> None:
         """Let go of files and connections."""
