@@ -107,6 +107,19 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"stepsize {text!r}: {error}; {_SPELLINGS}") from None
         raise InputError(f"stepsize {text!r}: {_SPELLINGS}")
 
+    @property
+    def spelling(self) -> str:
+        """The text from which `parse` makes this schedule, if the constructors made it.
+
+        >>> Stepsize.polynomial(0.7, offset=10).spelling
+        'polynomial:0.7,offset=10.0'
+        """
+        if self.power == 0.0:
+            return f"constant:{float(self.scale)!r}"
+        options = {"offset": self.offset or None, "floor": self.floor or None, "unit": self.unit}
+        name = "equal" if self.power == 1.0 and self.unit is None else f"polynomial:{float(self.power)!r}"
+        return ",".join([name, *(f"{key}={float(value)!r}" for key, value in options.items() if value is not None)])
+
     def for_unit(self, unit: float) -> "Stepsize":
         """Return the same schedule with this unit, unless it has one of its own."""
         return self if self.unit is not None else msgspec.structs.replace(self, unit=unit)

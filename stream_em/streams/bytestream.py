@@ -3,6 +3,7 @@
 import io
 import os
 import select
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from stream_em.errors import InputError, OutsideError
 
 STDIN = "-"
 PATIENCE_SECONDS = 0.05
+_DISCARDED_BYTES = 1 << 20
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -44,23 +46,30 @@ def blame(path: str) -> Iterator[None]:
         ) from error
 
 
+def is_regular(path: str) -> bool:
+    """Tell whether `path` can be opened again and again: neither standard input nor a pipe."""
+    if path == STDIN:
+        return False
+    with blame(path):
+        return stat.S_ISREG(os.stat(path).st_mode)
+
+
 class ByteStream:
     """The decompressed bytes of `path` ("-" is standard input), read once from start to end."""
+
+    complete = True
+    """Whether the end, once reached, is the end of the last line too."""
+    delivered: int
+    """The decompressed bytes before the place where reading goes on."""
+    _ahead: bytes
+    _raw: "_Counted"
+    _source: "_Counted | IO[bytes]"
 
     def __init__(self, path: str, codec: str | None = None) -> None:
         self.path = path
         self.name = display(path)
-        self.delivered = 0
-        with blame(path):
-            self._raw = _Counted(_standard_input() if path == STDIN else io.FileIO(path))
-            self._source: _Counted | IO[bytes] = self._raw
-            self._ahead = b""
-            if path == STDIN:
-                codec = self._codec_of_stdin()
-            if codec is not None:
-                import pyarrow as pa
-
-                self._source = pa.CompressedInputStream(pa.PythonFile(self._raw, mode="r"), codec)
+        self._codec = codec
+        self._open()
 
     @property
     def bytes_read(self) -> int:
@@ -81,14 +90,34 @@ class ByteStream:
         self.delivered += len(data)
         return data
 
-    def read_ready(self, size: int) -> bytes:
-        """Return up to `size` bytes, at least one unless at the end: what a slow pipe holds, not waiting for more."""
+    def read_ready(self, size: int, least: int = 1) -> bytes:
+        """Return up to `size` bytes, at least `least` unless at the end: what a slow pipe holds by now."""
         if self._ahead or self._source is not self._raw:
             return self.read(size)
         with blame(self.path):
-            data = self._raw.read(size, wait=False)
+            data = self._raw.read(size, least)
         self.delivered += len(data)
         return data
+
+    def wait_for_more(self) -> bool:
+        """Tell, at the end, whether more may come after all; a stream that is followed waits a moment."""
+        return False
+
+    def go_to(self, offset: int) -> None:
+        """Go on at this offset in decompressed bytes, or at the end if that comes first; not for pipes."""
+        if self._source is not self._raw and offset < self.delivered:
+            self._raw.close()
+            self._open()
+        with blame(self.path):
+            if self._source is self._raw:
+                self._ahead = b""
+                self.delivered = self._raw.go_to(offset)
+        while self.delivered < offset and self.read(min(_DISCARDED_BYTES, offset - self.delivered)):
+            pass
+
+    def size(self) -> int:
+        """Return the file's size now, as it lies on the disk, even if it has another name by now."""
+        return os.fstat(self._raw.fileno()).st_size
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes without taking them."""
@@ -100,6 +129,18 @@ class ByteStream:
         """Close the file; standard input stays open."""
         self._raw.close()
 
+    def _open(self) -> None:
+        self.delivered = 0
+        self._ahead = b""
+        with blame(self.path):
+            self._raw = _Counted(_standard_input() if self.path == STDIN else io.FileIO(self.path))
+            self._source = self._raw
+            codec = self._codec_of_stdin() if self.path == STDIN else self._codec
+            if codec is not None:
+                import pyarrow as pa
+
+                self._source = pa.CompressedInputStream(pa.PythonFile(self._raw, mode="r"), codec)
+
     def _codec_of_stdin(self) -> str | None:
         head = self._raw.peek(4)
         if not head:
@@ -108,7 +149,7 @@ class ByteStream:
 
 
 class _Counted:
-    """A raw file that counts what was read and fills a read, as pipes do not, unless told not to wait."""
+    """A raw file that counts what was read and fills a read, as pipes do not, unless told to wait for less."""
 
     def __init__(self, raw: IO[bytes] | io.RawIOBase) -> None:
         self._raw = raw
@@ -116,11 +157,12 @@ class _Counted:
         self.count = 0
         self.closed = False
 
-    def read(self, size: int, wait: bool = True) -> bytes:
+    def read(self, size: int, least: int | None = None) -> bytes:
         parts = [self._ahead[:size]]
         self._ahead = self._ahead[size:]
         missing = size - len(parts[0])
-        while missing > 0 and (wait or missing == size or self._ready()) and (part := self._raw.read(missing)):
+        most_missing = 0 if least is None else size - least
+        while missing > 0 and (missing > most_missing or self._ready()) and (part := self._raw.read(missing)):
             parts.append(part)
             missing -= len(part)
             self.count += len(part)
@@ -130,10 +172,18 @@ class _Counted:
         self._ahead = self.read(size)
         return self._ahead
 
+    def go_to(self, offset: int) -> int:
+        self._ahead = b""
+        self.count = self._raw.seek(min(offset, os.fstat(self.fileno()).st_size))
+        return self.count
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
     def _ready(self) -> bool:
         """Whether more comes within a moment; a file that cannot say counts as ready."""
         try:
-            return bool(select.select([self._raw.fileno()], [], [], PATIENCE_SECONDS)[0])
+            return bool(select.select([self.fileno()], [], [], PATIENCE_SECONDS)[0])
         except (OSError, ValueError):
             return True
 

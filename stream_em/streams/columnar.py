@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_em.errors import InputError
-from stream_em.streams.bytestream import ByteStream, blame, display
+from stream_em.streams.blocks import Piece
+from stream_em.streams.bytestream import ByteStream, blame, display, is_regular
 from stream_em.streams.cells import check_unique
+from stream_em.streams.positions import Fingerprint, origin_of
 
 PIECE_VALUES = 1 << 21
 """Values decoded at once (16 MB): decoding fewer costs more a record."""
@@ -29,6 +31,7 @@ class ParquetReader:
         self._path = path
         self._done = 0
         self._size = os.path.getsize(path)
+        self._origin = Fingerprint(path)
         with blame(path):
             # Without a buffer size Arrow would read whole column chunks, that is, possibly the whole file.
             self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
@@ -46,14 +49,29 @@ class ParquetReader:
         """Close the file."""
         self._file.close()
 
-    def pieces(self, fields: Sequence[str]) -> Iterator[list[npt.NDArray[Any]]]:
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Go on at a position; whole row groups before it are not read."""
+        self._done = self._origin.check(position, self.n_records)
+        return 0
+
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece]:
         """Yield the chosen fields of the next records as columns."""
         _check_types(self._schema, fields, display(self._path))
         with blame(self._path):
-            batches = self._file.iter_batches(_rows_of_a_piece(fields), columns=list(fields))
-        for batch in _blamed(self._path, batches):
+            groups, skip = self._groups_from(self._done)
+            batches = self._file.iter_batches(_rows_of_a_piece(fields), row_groups=groups, columns=list(fields))
+        for batch in _rest(_blamed(self._path, batches), skip):
             self._done += batch.num_rows
-            yield _as_columns(batch, fields)
+            yield Piece(_as_columns(batch, fields), self._origin)
+
+    def _groups_from(self, record: int) -> tuple[list[int], int]:
+        """Return the row groups that are to be read from a record on, and how many of their records are not."""
+        metadata = self._file.metadata
+        first = 0
+        while first < metadata.num_row_groups and metadata.row_group(first).num_rows <= record:
+            record -= metadata.row_group(first).num_rows
+            first += 1
+        return list(range(first, metadata.num_row_groups)), record
 
 
 class ArrowReader:
@@ -65,6 +83,8 @@ class ArrowReader:
         import pyarrow as pa
 
         self._stream = stream
+        self._done = 0
+        self._origin = origin_of(stream.path, is_regular(stream.path))
         self.n_records: int | None = None
         if stream.peek(len(_IPC_MAGIC)) == _IPC_MAGIC:
             stream.read(8)
@@ -85,13 +105,18 @@ class ArrowReader:
         """Close the file."""
         self._stream.close()
 
-    def pieces(self, fields: Sequence[str]) -> Iterator[list[npt.NDArray[Any]]]:
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Go on at a position; batches before it are passed over."""
+        self._done = self._origin.check(position, self.n_records)
+        return 0
+
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece]:
         """Yield the chosen fields of the next records as columns."""
         _check_types(self._batches.schema, fields, self._stream.name)
         rows = _rows_of_a_piece(fields)
-        for batch in _blamed(self._stream.path, self._batches):
+        for batch in _rest(_blamed(self._stream.path, self._batches), self._done):
             for start in range(0, batch.num_rows, rows):
-                yield _as_columns(batch.slice(start, rows), fields)
+                yield Piece(_as_columns(batch.slice(start, rows), fields), self._origin)
 
 
 def _rows_of_a_piece(fields: Sequence[str]) -> int:
@@ -106,6 +131,14 @@ def _blamed(path: str, batches: Any) -> Iterator[Any]:
         if batch is None:
             return
         yield batch
+
+
+def _rest(batches: Iterator[Any], skip: int) -> Iterator[Any]:
+    """Leave out the first `skip` records."""
+    for batch in batches:
+        if skip < batch.num_rows:
+            yield batch.slice(skip)
+        skip -= min(skip, batch.num_rows)
 
 
 def _check_types(schema: Any, fields: Sequence[str], name: str) -> None:

@@ -2,23 +2,31 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
+from stream_em.streams.blocks import Piece, Unusable
 from stream_em.streams.bytestream import ByteStream
 from stream_em.streams.cells import check_unique, looks_like_number, number, numbered_names
-from stream_em.streams.lines import LONGEST_LINE, TextPiece, text_pieces
+from stream_em.streams.lines import LONGEST_LINE, Text, TextPiece
+from stream_em.streams.positions import whole
 from stream_em.streams.records import first_unusable
 
 _NULLS = ["", "NA", "na", "null", "NULL", "Null"]
 
 
 class CsvReader:
-    """One CSV file: `columns` from its header (or x0, x1, ...), then its records in pieces."""
+    """One CSV file: `columns` from its header (or `names`, or x0, x1, ...), then its records in pieces.
+
+    For a `lenient` reader a record is one line, so a stray quote spoils only its own line, and a quoted field cannot
+    hold a line end.
+    """
 
     n_records: int | None = None
 
@@ -29,10 +37,13 @@ class CsvReader:
         delimiter: str | None = None,
         has_header: bool | None = None,
         piece_bytes: int | None = None,
+        lenient: bool = False,
+        names: Sequence[str] = (),
     ) -> None:
         self._stream = stream
-        self._pieces = text_pieces(stream, quoted=True, piece_bytes=piece_bytes)
-        first, rest = self._first_record()
+        self._lenient = lenient
+        self._text = Text(stream, quoted=not lenient, piece_bytes=piece_bytes)
+        first = self._first_record()
         self._delimiter = delimiter or _sniff(first.data)
         place = f"{stream.name}, line {first.line}"
         cells = _header_cells(first, self._delimiter, place)
@@ -43,10 +54,10 @@ class CsvReader:
         if has_header:
             self.columns = tuple(" ".join(c.split()) or x for c, x in zip(cells, numbered, strict=True))
             check_unique(self.columns, place)
-            self._pieces = chain([rest], self._pieces)
         else:
-            self.columns = numbered
-            self._pieces = chain([first, rest], self._pieces)
+            self.columns = tuple(names) if len(names) == len(cells) else numbered
+            self._text.unread(first)
+        self._first_byte = first.byte + len(first.data) if has_header else first.byte
 
     @property
     def bytes_read(self) -> int:
@@ -57,28 +68,40 @@ class CsvReader:
         """Close the file."""
         self._stream.close()
 
-    def pieces(self, fields: Sequence[str]) -> Iterator[list[FloatArray] | FloatArray]:
-        """Yield the chosen fields of the next records, as columns or as (n, d) records.
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Go on at the start of the piece in which a position is, and return how many records lie between."""
+        after = whole(position, "after")
+        if whole(position, "byte") or not self._first_byte:
+            self._text.go_to(position)
+        return after
 
-        Raises `InputError` naming line and field.
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece | None]:
+        """Yield the chosen fields of the next records.
+
+        Raises `InputError` naming line and field, if not `lenient`.
         """
-        for piece in self._pieces:
+        for piece in self._text:
+            if piece is None:
+                yield None
+                continue
             columns = self._parse_fast(piece, fields)
             if columns is None or any(first_unusable(column[:, None]) for column in columns):
-                yield self._parse_exactly(piece, fields)
+                with _long_fields():
+                    parsed = self._parse_lines(piece, fields) if self._lenient else self._parse_exactly(piece, fields)
+                yield parsed
             else:
-                yield columns
+                yield Piece(columns, piece)
 
-    def _first_record(self) -> tuple[TextPiece, TextPiece]:
-        """Split the first piece that is not blank into its first record and the rest."""
-        for piece in self._pieces:
-            start, line = 0, piece.line
-            while start < len(piece.data):
+    def _first_record(self) -> TextPiece:
+        """Take the first record that is not blank."""
+        for piece in self._text:
+            start = 0
+            while piece is not None and start < len(piece.data):
                 end = _record_end(piece.data, start)
-                after = line + piece.data.count(b"\n", start, end)
                 if piece.data[start:end].strip():
-                    return TextPiece(piece.data[start:end], line), TextPiece(piece.data[end:], after)
-                start, line = end, after
+                    self._text.unread(piece.cut(end))
+                    return piece.cut(start, end)
+                start = end
         raise InputError(f"{self._stream.name}: has no records, only blank lines; check what wrote it")
 
     def _parse_fast(self, piece: TextPiece, fields: Sequence[str]) -> list[FloatArray] | None:
@@ -92,7 +115,9 @@ class CsvReader:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(piece.data),
                 read_options=pyarrow.csv.ReadOptions(column_names=self.columns),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=quotes > 0),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self._delimiter, newlines_in_values=quotes > 0 and not self._lenient
+                ),
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(fields, pa.float64()),
                     include_columns=list(fields),
@@ -101,28 +126,46 @@ class CsvReader:
             )
         except pa.ArrowInvalid:
             return None
+        if self._lenient and not _is_line_by_line(piece.data, quotes, len(table)):
+            return None
         return [column.to_numpy() for column in table.columns]
 
-    def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> FloatArray:
+    def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> Piece:
         """Read a piece with Python's csv module: what this accepts is what the format is."""
         text = piece.data.decode("utf-8", "surrogateescape")
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter, strict=True)
         chosen = [(self.columns.index(field), field) for field in fields]
         records: list[list[float]] = []
-        usual_limit = csv.field_size_limit(LONGEST_LINE)
-        try:
-            while True:
-                place = f"{self._stream.name}, line {piece.line + rows.line_num}"
-                row = _next_row(rows, place)
-                if row is None:
-                    break
-                if not row:
-                    continue
-                self._check_width(row, place)
-                records.append([number(row[j], f"{place}, field {field!r}") for j, field in chosen])
-        finally:
-            csv.field_size_limit(usual_limit)
-        return np.array(records, dtype=np.float64).reshape(-1, len(fields))
+        while True:
+            place = f"{self._stream.name}, line {piece.line + rows.line_num}"
+            row = _next_row(rows, place)
+            if row is None:
+                break
+            if row:
+                records.append(self._record(row, chosen, place))
+        return Piece(np.array(records, dtype=np.float64).reshape(-1, len(fields)), piece)
+
+    def _parse_lines(self, piece: TextPiece, fields: Sequence[str]) -> Piece:
+        """Read each line of a piece on its own, and mark those that cannot be used."""
+        chosen = [(self.columns.index(field), field) for field in fields]
+        records: list[list[float]] = []
+        unusable: list[Unusable] = []
+        for count, ended in enumerate(piece.data.split(b"\n"), start=piece.line):
+            line = ended.removesuffix(b"\r")
+            if not line:
+                continue
+            place = f"{self._stream.name}, line {count}"
+            try:
+                rows = csv.reader([line.decode("utf-8", "surrogateescape")], delimiter=self._delimiter, strict=True)
+                records.append(self._record(_next_row(rows, place) or [], chosen, place))
+            except InputError as error:
+                unusable.append(Unusable(len(records), count, str(error), line))
+                records.append([math.nan] * len(fields))
+        return Piece(np.array(records, dtype=np.float64).reshape(-1, len(fields)), piece, unusable)
+
+    def _record(self, row: list[str], chosen: list[tuple[int, str]], place: str) -> list[float]:
+        self._check_width(row, place)
+        return [number(row[j], f"{place}, field {field!r}") for j, field in chosen]
 
     def _check_width(self, row: list[str], place: str) -> None:
         width = len(self.columns)
@@ -136,6 +179,22 @@ class CsvReader:
                 f"{place}: {counts}, so {len(row) - width} too many after field {self.columns[-1]!r};"
                 f" quote a field that contains {self._delimiter!r}"
             )
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    usual_limit = csv.field_size_limit(LONGEST_LINE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual_limit)
+
+
+def _is_line_by_line(data: bytes, quotes: int, n_rows: int) -> bool:
+    """Tell whether pyarrow took each line for a row: no quoted line end joined two, no carriage return split one."""
+    if data.count(b"\r") != data.count(b"\r\n"):
+        return False
+    return not quotes or n_rows == sum(map(bool, data.splitlines()))
 
 
 def _next_row(rows: Iterator[list[str]], place: str) -> list[str] | None:

@@ -1,22 +1,28 @@
 """Files as a source of blocks, read in pieces and never whole."""
 
-import os
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import IntArray
 from stream_em.errors import InputError
+from stream_em.streams.blocks import Cutter, Stretch, without_unusable
 from stream_em.streams.bytestream import display
 from stream_em.streams.cells import check_fields, check_unique
-from stream_em.streams.formats import Reader, checked_format, format_named, is_regular, open_reader
+from stream_em.streams.following import Follower, Moved, check_followable
+from stream_em.streams.formats import Reader, ReaderOptions, Visit, checked_format, empty_error, format_named
 from stream_em.streams.paths import Data, find_files
-from stream_em.streams.records import Block, first_unusable, unusable_reason
+from stream_em.streams.positions import changed
+from stream_em.streams.records import Block, Note
+from stream_em.streams.visits import FileList
 
-_FIRST_ROWS = 1 << 16
+ON_ERROR = ("fail", "skip", "dead-letter")
+SIGN_OF_LIFE_SECONDS = 1.0
 
 
 def open_source(
@@ -26,15 +32,27 @@ def open_source(
     format: str | None = None,
     block_size: int = 8192,
     has_header: bool | None = None,
+    passes: int = 1,
+    follow: bool = False,
+    on_error: str = "fail",
 ) -> "FileSource":
     """Open a path, a pattern, a folder, a list of these, or "-" (standard input) as a source of blocks.
 
     `fields` chooses columns by name, in the order given; None takes all columns of the first file. `format`
     overrules the suffix. `has_header` is for CSV: None looks whether the first line holds only numbers.
-    A folder gives all files in it with a known suffix, sorted by name. Raises `InputError` naming the place.
+    A folder gives all files in it with a known suffix, sorted by name. One iteration goes `passes` times through all
+    files. With `follow`, one growing text file is read as it grows, rotated or not, until `stop` is called.
+
+    `on_error` says what an unusable record does: "fail" raises; "skip" and "dead-letter" both put it among the
+    block's `rejected`, and then a CSV record is one line, so that a stray quote spoils only its own line. Raises
+    `InputError` naming the place.
     """
     if block_size < 1:
         raise InputError(f"block_size must be at least 1, not {block_size}")
+    if passes < 1:
+        raise InputError(f"passes must be at least 1, not {passes}")
+    if on_error not in ON_ERROR:
+        raise InputError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
     if isinstance(fields, str):
         raise InputError(f"fields must be a list of names, not the text {fields!r}")
     if fields is not None:
@@ -42,15 +60,24 @@ def open_source(
             raise InputError("fields is empty; name at least one, or leave it out to take all")
         check_unique(fields, "fields")
     kind = None if format is None else format_named(format)
-    files = [(path, checked_format(path, kind)) for path in find_files(data, kind)]
-    return FileSource(files, fields=fields, block_size=block_size, has_header=has_header)
+    files = [(path, checked_format(path, kind, may_be_empty=follow)) for path in find_files(data, kind)]
+    return FileSource(
+        files,
+        fields=fields,
+        block_size=block_size,
+        has_header=has_header,
+        passes=passes,
+        follow=follow,
+        on_error=on_error,
+    )
 
 
 class FileSource:
-    """Blocks of exactly `block_size` records, fewer only at the end of a file; iterating again starts again.
+    """Blocks that end where a record's number is a multiple of `block_size`, and at the end of a file.
 
-    A block's `position` is {"file": path, "record": number of the next record in that file, from 0}.
-    Made by `open_source`; also a context manager.
+    Iterating again starts again. A block's `position` is {"file": path, "record": number of the next record in that
+    file, from 0, "pass": from 0} and what the file's format needs to go on there and to see whether the file has
+    changed; its `places` are {"file": path, "record": (n,) numbers}. Made by `open_source`; also a context manager.
     """
 
     def __init__(
@@ -61,80 +88,79 @@ class FileSource:
         block_size: int,
         has_header: bool | None,
         piece_bytes: int | None = None,
+        passes: int = 1,
+        follow: bool = False,
+        on_error: str = "fail",
     ) -> None:
-        self._files = list(files)
         self._fields = None if fields is None else tuple(fields)
         self._block_size = block_size
-        self._has_header = has_header
-        self._piece_bytes = piece_bytes
-        self._used: set[str] = set()
-        self._first: Reader | None = None
-        self._reading: Reader | None = None
-        self._bytes_done = 0
-        self._bytes_shown = 0
+        self._lenient = on_error != "fail"
+        self._stopped = threading.Event()
+        options = ReaderOptions(has_header, piece_bytes, self._lenient)
+        self._files: FileList | Follower
+        if follow:
+            self._files = Follower(*check_followable(files, passes), options, self._stopped)
+        else:
+            self._files = FileList(files, passes, options)
+        self._start: dict[str, Any] | None = None
+        self._limit: int | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the columns: those asked for, or else all of the first file."""
         if self._fields is None:
-            path, format = self._files[0]
-            reader = self._open(path, format)
-            if is_regular(path):
-                reader.close()
-            else:
-                # A pipe cannot be opened again, so the iteration goes on with this reader.
-                self._first = reader
-            self._fields = _checked(reader.columns, reader, path)
+            self._fields = self._files.columns()
         return self._fields
 
     @property
     def n_records(self) -> int | None:
         """The number of records of all files if their headers or footers tell, else None."""
-        total = 0
-        for path, format in self._files:
-            if format not in ("parquet", "arrow", "npy") or not is_regular(path):
-                return None
-            reader = open_reader(path, format)
-            reader.close()
-            if reader.n_records is None:
-                return None
-            total += reader.n_records
-        return total
+        return self._files.n_records
 
     @property
     def n_bytes(self) -> int | None:
         """The size of all files as they lie on the disk; None for standard input and pipes."""
-        paths = [path for path, _ in self._files]
-        return sum(os.path.getsize(path) for path in paths) if all(map(is_regular, paths)) else None
+        return self._files.n_bytes
 
     @property
     def bytes_read(self) -> int:
         """The bytes consumed so far over all passes; each whole pass adds `n_bytes`. Never falls."""
-        reading = self._reading
-        # Another thread may be between two files; the maximum keeps a progress bar from stepping back.
-        self._bytes_shown = max(self._bytes_shown, self._bytes_done + (reading.bytes_read if reading else 0))
-        return self._bytes_shown
+        return self._files.bytes_read
 
-    def __iter__(self) -> Iterator[Block]:
-        for path, format in self._files:
-            reader, self._first = self._first or self._open(path, format), None
-            self._reading = reader
-            consumed = None
-            try:
-                self._fields = _checked(self._fields or reader.columns, reader, path)
-                yield from self._blocks(reader, path, self._fields)
-                consumed = os.path.getsize(path) if is_regular(path) else None
-            finally:
-                self._reading = None
-                self._bytes_done += reader.bytes_read if consumed is None else consumed
-                reader.close()
+    @property
+    def lag(self) -> tuple[int, str] | None:
+        """The bytes that this iteration has not read yet; None for standard input and pipes."""
+        left = self._files.bytes_left
+        return None if left is None else (left, "bytes")
+
+    def seek(self, position: dict[str, Any] | None, limit: int | None = None) -> None:
+        """Let the next iteration go on at a position that a block had, for at most `limit` records, rejected too.
+
+        Raises `InputError` if the position's file is gone or has changed since, for pipes, and if it is no position.
+        """
+        if limit is not None and limit < 0:
+            raise InputError(f"limit must not be negative, and is {limit}")
+        self._files.seek(position)
+        if position is not None and self._fields is None and position.get("columns"):
+            self._fields = tuple(position["columns"])
+        self._stopped.clear()
+        self._start, self._limit = position, limit
+
+    def commit(self, position: dict[str, Any]) -> None:
+        """Do nothing: files stay where they are."""
+
+    def stop(self) -> None:
+        """End the iteration at its next block, or while it waits for a file to grow; until `seek` is called."""
+        self._stopped.set()
+
+    def __iter__(self) -> Generator[Block, None, None]:
+        start, limit = self._start, self._limit
+        self._start = self._limit = None
+        return self._iterate(start, limit)
 
     def close(self) -> None:
         """Close what is open."""
-        for reader in (self._first, self._reading):
-            if reader is not None:
-                reader.close()
-        self._first = None
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,73 +170,65 @@ class FileSource:
     ) -> None:
         self.close()
 
-    def _open(self, path: str, format: str | None) -> Reader:
-        if path in self._used and not is_regular(path):
-            raise InputError(
-                f"{display(path)}: can be read only once; save it to a file to make several passes over it"
-            )
-        self._used.add(path)
-        return open_reader(path, format, has_header=self._has_header, piece_bytes=self._piece_bytes)
+    def _iterate(self, position: dict[str, Any] | None, limit: int | None) -> Generator[Block, None, None]:
+        notes: tuple[Note, ...] = ()
+        shown = time.monotonic()
+        if limit == 0:
+            return
+        if position is not None and self._fields is None:
+            # The columns are those of the first file, which need not be the one that reading goes on in.
+            self._fields = self._files.columns()
+        with closing(self._files.visits(position, self._fields or ())) as visits:
+            for visit in visits:
+                if isinstance(visit, Moved):
+                    position, notes = visit.position, (*notes, visit.note)
+                    continue
+                for stretch in [None] if visit is None else self._stretches(visit, limit):
+                    if self._stopped.is_set():
+                        return
+                    now = time.monotonic()
+                    if visit is not None and stretch is not None:
+                        block = self._block(visit, stretch, notes)
+                        position = block.position
+                        limit = None if limit is None else limit - len(stretch.values)
+                    elif self._fields is not None and (notes or now - shown >= SIGN_OF_LIFE_SECONDS):
+                        block = Block(np.empty((0, len(self._fields))), self._fields, position, notes=notes)
+                    else:
+                        continue
+                    shown, notes = now, ()
+                    yield block
+                    if limit == 0:
+                        return
 
-    def _blocks(self, reader: Reader, path: str, fields: tuple[str, ...]) -> Iterator[Block]:
-        done = 0
-        for values in _in_blocks(reader.pieces(fields), self._block_size, len(fields)):
-            wrong = first_unusable(values)
-            if wrong is not None:
-                row, column = wrong
-                reason = unusable_reason(values[wrong])
-                raise InputError(f"{display(path)}, record {done + row}, field {fields[column]!r}: {reason}")
-            done += len(values)
-            yield Block(values, fields, {"file": path, "record": done}, checked=True)
-        if done == 0:
-            raise _empty(reader, path)
+    def _stretches(self, visit: Visit, limit: int | None) -> Iterator[Stretch | None]:
+        """Yield a file's records up to the limit; raises `InputError` if it has none, or fewer than before."""
+        fields = self._fields = _checked(self._fields or visit.reader.columns, visit.reader, visit.path)
+        last = None if limit is None else visit.record + limit
+        cutter = Cutter(len(fields), self._block_size, visit.record, visit.skip, last)
+        yield from cutter.stretches(visit.reader.pieces(fields))
+        if self._stopped.is_set():
+            return
+        if cutter.skip:
+            raise changed(visit.path, f"it has {cutter.skip:,} records fewer than were read")
+        if cutter.record == 0:
+            raise empty_error(visit.reader, visit.path)
+
+    def _block(self, visit: Visit, stretch: Stretch, notes: tuple[Note, ...]) -> Block:
+        fields = self._fields or ()
+        values, numbers, rejected = without_unusable(stretch, visit.path, fields, self._lenient)
+        position = {
+            "file": visit.path,
+            "record": stretch.end,
+            **visit.keys,
+            **stretch.origin.position(stretch.after),
+        }
+        places: dict[str, str | IntArray] = {"file": visit.path, "record": numbers}
+        return Block(values, fields, position, checked=True, places=places, rejected=rejected, notes=notes)
 
 
 def _checked(fields: tuple[str, ...], reader: Reader, path: str) -> tuple[str, ...]:
     """Return `fields` if the file has all of them; raise `InputError` if it has not, or holds nothing."""
     if not reader.columns:
-        raise _empty(reader, path)
+        raise empty_error(reader, path)
     check_fields(fields, reader.columns, display(path))
     return fields
-
-
-def _empty(reader: Reader, path: str) -> InputError:
-    return InputError(f"{display(path)}: {reader.empty_message}; write records, or leave the file out")
-
-
-def _in_blocks(
-    pieces: Iterator[list[npt.NDArray[Any]]] | Iterator[list[npt.NDArray[Any]] | npt.NDArray[Any]],
-    block_size: int,
-    width: int,
-) -> Iterator[FloatArray]:
-    """Cut pieces of any length into (block_size, width) records in their own memory; the last is shorter."""
-    # A block may be asked to hold more than there is, so a long one grows with what comes.
-    rows = min(block_size, _FIRST_ROWS)
-    block = np.empty((rows, width))
-    filled = 0
-    for piece in pieces:
-        length = len(piece[0]) if isinstance(piece, list) else len(piece)
-        start = 0
-        while start < length:
-            count = min(length - start, len(block) - filled)
-            _copy(piece, slice(start, start + count), block[filled : filled + count])
-            start += count
-            filled += count
-            if filled == block_size:
-                yield block
-                block = np.empty((rows, width))
-                filled = 0
-            elif filled == len(block):
-                longer = np.empty((min(2 * filled, block_size), width))
-                longer[:filled] = block
-                block = longer
-    if filled:
-        yield block[:filled].copy()
-
-
-def _copy(piece: list[npt.NDArray[Any]] | npt.NDArray[Any], rows: slice, records: FloatArray) -> None:
-    if isinstance(piece, list):
-        for j, column in enumerate(piece):
-            records[:, j] = column[rows]
-    else:
-        records[:] = piece[rows]

@@ -1,14 +1,12 @@
 """The file formats by suffix, and what every reader of one file has in common."""
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
-
-import numpy.typing as npt
+from typing import Any, NamedTuple, Protocol
 
 from stream_em.errors import InputError
-from stream_em.streams.bytestream import CODECS, STDIN, ByteStream, blame, display
+from stream_em.streams.blocks import Piece
+from stream_em.streams.bytestream import CODECS, STDIN, ByteStream, display, is_regular
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -26,9 +24,9 @@ _FORMATS = {suffix.removeprefix("."): format for suffix, format in _SUFFIXES.ite
 
 
 class Reader(Protocol):
-    """One opened file: its columns, and once, from start to end, its records in pieces of some megabytes.
+    """One opened file: its columns, and once, from start or a position to the end, its records in pieces.
 
-    A piece is a list of d columns or one (n, d) array. `bytes_read` counts bytes as they lie on the disk.
+    `bytes_read` counts bytes as they lie on the disk.
     `empty_message` says what is wrong with a file in which there are no records.
     """
 
@@ -41,15 +39,47 @@ class Reader(Protocol):
         """The bytes consumed so far."""
         ...
 
-    def pieces(
-        self, fields: Sequence[str]
-    ) -> Iterator[list[npt.NDArray[Any]]] | Iterator[list[npt.NDArray[Any]] | npt.NDArray[Any]]:
-        """Yield the chosen fields of the next records."""
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Let `pieces` begin at or before a position, and return how many records before it they then hold.
+
+        Raises `InputError` if the file has changed since.
+        """
+        ...
+
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece] | Iterator[Piece | None]:
+        """Yield the chosen fields of the next records; None after waiting for more of a file that is followed."""
         ...
 
     def close(self) -> None:
         """Close the file."""
         ...
+
+
+class ReaderOptions(NamedTuple):
+    """How text is read.
+
+    A `lenient` reader marks records that it cannot use instead of raising, and takes each line for a record.
+    """
+
+    has_header: bool | None = None
+    piece_bytes: int | None = None
+    lenient: bool = False
+
+
+DEFAULT_OPTIONS = ReaderOptions()
+
+
+class Visit(NamedTuple):
+    """A file that is about to be read from `record` on; its reader begins `skip` records earlier.
+
+    `keys` belong to the positions of all its records.
+    """
+
+    reader: Reader
+    path: str
+    keys: dict[str, Any]
+    record: int = 0
+    skip: int = 0
 
 
 def format_named(name: str) -> str:
@@ -73,15 +103,7 @@ def suffix_format(path: str) -> str | None:
     return _SUFFIXES.get(last)
 
 
-def is_regular(path: str) -> bool:
-    """Tell whether `path` can be opened again and again: neither standard input nor a pipe."""
-    if path == STDIN:
-        return False
-    with blame(path):
-        return stat.S_ISREG(os.stat(path).st_mode)
-
-
-def checked_format(path: str, format: str | None) -> str | None:
+def checked_format(path: str, format: str | None, may_be_empty: bool = False) -> str | None:
     """Give the format of a path, None for standard input that must be looked at.
 
     Raises `InputError` for an unknown suffix, an empty file, and formats that cannot be read from a stream.
@@ -93,9 +115,9 @@ def checked_format(path: str, format: str | None) -> str | None:
             f" {', '.join(known_suffixes())} (also with .gz or .zst)"
         )
     regular = is_regular(path)
-    if regular and os.path.getsize(path) == 0:
+    if regular and os.path.getsize(path) == 0 and not may_be_empty:
         raise InputError(f"{display(path)}: is empty (0 bytes); remove it or write it again")
-    if found == "parquet" and (not regular or _codec(path)):
+    if found == "parquet" and (not regular or codec_of(path)):
         raise InputError(
             f"{display(path)}: Parquet is read from its end, so it must be a plain file, neither piped nor in"
             " .gz or .zst (it is compressed inside); save or decompress it first"
@@ -104,42 +126,63 @@ def checked_format(path: str, format: str | None) -> str | None:
 
 
 def open_reader(
-    path: str, format: str | None, *, has_header: bool | None = None, piece_bytes: int | None = None
+    path: str, format: str | None, options: ReaderOptions = DEFAULT_OPTIONS, expected: Sequence[str] = ()
 ) -> Reader:
     """Open one file; `format` is what `checked_format` gave. Raises `InputError` if it is damaged."""
     if format == "parquet":
         from stream_em.streams.columnar import ParquetReader
 
         return ParquetReader(path)
-    stream = ByteStream(path, _codec(path))
+    stream = ByteStream(path, codec_of(path))
     try:
-        return _open_stream(stream, format or _sniffed(stream), has_header, piece_bytes)
+        found = format or _sniffed(stream)
+        seekable = is_regular(path) and codec_of(path) is None
+        if found == "arrow":
+            from stream_em.streams.columnar import ArrowReader
+
+            return ArrowReader(stream, seekable=seekable)
+        if found == "npy":
+            from stream_em.streams.npyfile import NpyReader
+
+            return NpyReader(stream, seekable=seekable)
+        return open_text(stream, found, options, expected)
     except BaseException:
         stream.close()
         raise
 
 
-def _open_stream(stream: ByteStream, format: str, has_header: bool | None, piece_bytes: int | None) -> Reader:
-    seekable = is_regular(stream.path) and _codec(stream.path) is None
-    if format == "arrow":
-        from stream_em.streams.columnar import ArrowReader
+def open_text(
+    stream: ByteStream,
+    format: str,
+    options: ReaderOptions,
+    expected: Sequence[str] = (),
+    names: Sequence[str] = (),
+    followed: bool = False,
+) -> Reader:
+    """Open a stream of lines; in JSON lines, `expected` fields need not be there yet.
 
-        return ArrowReader(stream, seekable=seekable)
-    if format == "npy":
-        from stream_em.streams.npyfile import NpyReader
-
-        return NpyReader(stream, seekable=seekable)
+    A CSV without a header has the columns `names` if there are as many.
+    """
+    has_header, piece_bytes, lenient = options
     if format == "jsonl":
         from stream_em.streams.jsonlines import JsonLinesReader
 
-        return JsonLinesReader(stream, piece_bytes=piece_bytes)
+        return JsonLinesReader(stream, piece_bytes=piece_bytes, lenient=lenient, followed=followed, expected=expected)
     from stream_em.streams.csvfile import CsvReader
 
     delimiter = "\t" if format == "tsv" else None
-    return CsvReader(stream, delimiter=delimiter, has_header=has_header, piece_bytes=piece_bytes)
+    return CsvReader(
+        stream, delimiter=delimiter, has_header=has_header, piece_bytes=piece_bytes, lenient=lenient, names=names
+    )
 
 
-def _codec(path: str) -> str | None:
+def empty_error(reader: Reader, path: str) -> InputError:
+    """Return the error about a file that holds nothing."""
+    return InputError(f"{display(path)}: {reader.empty_message}; write records, or leave the file out")
+
+
+def codec_of(path: str) -> str | None:
+    """Tell from its name how a file is compressed, if it is."""
     return CODECS.get(os.path.splitext(path.lower())[1])
 
 

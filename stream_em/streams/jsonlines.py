@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
+from stream_em.streams.blocks import Piece, Unusable
 from stream_em.streams.bytestream import ByteStream
 from stream_em.streams.cells import MEND, number, shortened, usable
-from stream_em.streams.lines import TextPiece, text_pieces
+from stream_em.streams.lines import Text, TextPiece
+from stream_em.streams.positions import whole
 from stream_em.streams.records import first_unusable
 
 LOOKED_AT = 1000
@@ -25,29 +27,47 @@ _RUN_ON = re.compile(rb"\}(?:\s*null|[ \t]*\{)")
 
 
 class JsonLinesReader:
-    """One file of JSON objects, one a line; `columns` are the keys of its first 1000 records."""
+    """One file of JSON objects, one a line; `columns` are the keys of its first 1000 records.
+
+    If these are not yet there, as in a file that is `followed`, or all unusable, the `expected` ones are columns too.
+    """
 
     n_records: int | None = None
     empty_message = "has no records"
 
-    def __init__(self, stream: ByteStream, *, piece_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        *,
+        piece_bytes: int | None = None,
+        lenient: bool = False,
+        followed: bool = False,
+        expected: Sequence[str] = (),
+    ) -> None:
         self._stream = stream
-        pieces = text_pieces(stream, quoted=False, piece_bytes=piece_bytes)
+        self._lenient = lenient
+        self._text = Text(stream, quoted=False, piece_bytes=piece_bytes)
         head: list[TextPiece] = []
         keys: dict[str, None] = {}
         looked_at = looked_bytes = 0
-        for piece in pieces:
+        for piece in self._text:
+            if piece is None:
+                continue
             head.append(piece)
-            for _, row in self._objects(piece):
-                keys.update(dict.fromkeys(row))
+            for row in self._objects(piece):
+                keys.update(dict.fromkeys({} if isinstance(row, Unusable) else row[1]))
                 looked_at += 1
                 if looked_at >= LOOKED_AT:
                     break
             looked_bytes += len(piece.data)
-            if looked_at >= LOOKED_AT or looked_bytes > _LONGEST_LOOK:
+            if looked_at >= LOOKED_AT or looked_bytes > _LONGEST_LOOK or (followed and looked_at):
                 break
+        if looked_at and not keys:
+            self.empty_message = f"has no fields in its first {looked_at:,} records; name them with --fields"
+        if looked_at and (followed or not keys):
+            keys.update(dict.fromkeys(expected))
         self.columns = tuple(keys)
-        self._pieces = chain(head, pieces)
+        self._pieces: Iterable[TextPiece | None] = chain(head, self._text)
 
     @property
     def bytes_read(self) -> int:
@@ -58,30 +78,54 @@ class JsonLinesReader:
         """Close the file."""
         self._stream.close()
 
-    def pieces(self, fields: Sequence[str]) -> Iterator[list[FloatArray] | FloatArray]:
-        """Yield the chosen fields of the next records, as columns or as (n, d) records.
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Go on at the start of the piece in which a position is, and return how many records lie between."""
+        after = whole(position, "after")
+        self._text.go_to(position)
+        self._pieces = self._text
+        return after
 
-        Raises `InputError` naming line and field.
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece | None]:
+        """Yield the chosen fields of the next records.
+
+        Raises `InputError` naming line and field, if not `lenient`.
         """
         for piece in self._pieces:
+            if piece is None:
+                yield None
+                continue
             columns = _parse_fast(piece.data, fields)
             if columns is None or any(first_unusable(column[:, None]) for column in columns):
                 yield self._parse_exactly(piece, fields)
             else:
-                yield columns
+                yield Piece(columns, piece)
 
-    def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> FloatArray:
-        records = [
-            [_value(row.get(field), f"{self._stream.name}, line {line}, field {field!r}") for field in fields]
-            for line, row in self._objects(piece)
-        ]
-        return np.array(records, dtype=np.float64).reshape(-1, len(fields))
+    def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> Piece:
+        records: list[list[float]] = []
+        unusable: list[Unusable] = []
+        for row in self._objects(piece, fields):
+            if isinstance(row, Unusable):
+                unusable.append(row._replace(row=len(records)))
+                records.append([math.nan] * len(fields))
+            else:
+                records.append(row[0])
+        return Piece(np.array(records, dtype=np.float64).reshape(-1, len(fields)), piece, unusable)
 
-    def _objects(self, piece: TextPiece) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield line number and object for each line that is not blank."""
-        for line, text in enumerate(piece.data.split(b"\n"), start=piece.line):
-            if text.strip():
-                yield line, self._object(text, f"{self._stream.name}, line {line}")
+    def _objects(
+        self, piece: TextPiece, fields: Sequence[str] = ()
+    ) -> Iterator[tuple[list[float], dict[str, Any]] | Unusable]:
+        """Yield the values of the fields and the object for each line that is not blank."""
+        for count, ended in enumerate(piece.data.split(b"\n"), start=piece.line):
+            if not ended.strip():
+                continue
+            place = f"{self._stream.name}, line {count}"
+            try:
+                row = self._object(ended, place)
+                yield [_value(row.get(field), f"{place}, field {field!r}") for field in fields], row
+            except InputError as error:
+                if not self._lenient:
+                    raise
+                yield Unusable(0, count, str(error), ended.removesuffix(b"\r"))
 
     def _object(self, text: bytes, place: str) -> dict[str, Any]:
         try:

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stream_em.errors import InputError
-from stream_em.streams.bytestream import ByteStream, blame
+from stream_em.streams.blocks import Piece
+from stream_em.streams.bytestream import ByteStream, blame, is_regular
 from stream_em.streams.cells import numbered_names
+from stream_em.streams.positions import origin_of
 
 _PIECE_BYTES = 8 << 20
 
@@ -23,7 +25,9 @@ class NpyReader:
     def __init__(self, stream: ByteStream, *, seekable: bool) -> None:
         self._stream = stream
         self._seekable = seekable
+        self._first = 0
         self._mapped_done = 0
+        self._origin = origin_of(stream.path, is_regular(stream.path))
         with blame(stream.path):
             shape, self._fortran, self._dtype = _header(stream)
         if len(shape) not in (1, 2) or (self._dtype.names and len(shape) != 1):
@@ -50,16 +54,22 @@ class NpyReader:
         """Close the file."""
         self._stream.close()
 
-    def pieces(self, fields: Sequence[str]) -> Iterator[list[npt.NDArray[Any]] | npt.NDArray[Any]]:
+    def go_to(self, position: dict[str, Any]) -> int:
+        """Go on at a position; records before it are not looked at."""
+        self._first = self._origin.check(position, self.n_records)
+        return 0
+
+    def pieces(self, fields: Sequence[str]) -> Iterator[Piece]:
         """Yield the chosen fields of the next records, as columns or as (n, d) records."""
         self._check_types(fields)
         every = tuple(fields) == self.columns
         for rows in self._mapped() if self._seekable else self._streamed():
             if self._dtype.names:
-                yield [rows[field] for field in fields]
+                yield Piece([rows[field] for field in fields], self._origin)
             else:
                 matrix = rows.reshape(len(rows), -1)
-                yield matrix if every else [matrix[:, self.columns.index(field)] for field in fields]
+                columns = matrix if every else [matrix[:, self.columns.index(field)] for field in fields]
+                yield Piece(columns, self._origin)
 
     @property
     def _rows(self) -> int:
@@ -81,13 +91,16 @@ class NpyReader:
             records: npt.NDArray[Any] = np.memmap(
                 path, dtype=self._dtype, mode="r", offset=start, shape=self._shape, order=cast("Any", order)
             )
-        for first in range(0, len(records), self._rows):
+        self._mapped_done = self._first * self._record_bytes
+        for first in range(self._first, len(records), self._rows):
             piece = records[first : first + self._rows]
             self._mapped_done += len(piece) * self._record_bytes
             yield piece
 
     def _streamed(self) -> Iterator[npt.NDArray[Any]]:
-        left = self._shape[0]
+        if self._first:
+            self._stream.go_to(self._stream.delivered + self._first * self._record_bytes)
+        left = self._shape[0] - self._first
         while left:
             count = min(left, self._rows)
             data = self._stream.read(count * self._record_bytes)
