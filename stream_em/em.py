@@ -79,11 +79,11 @@ def online_em(
     """Learn a block: each record is scored with the parameters before it, learned with its step, theta set in between.
 
     `counts` (n,) says how many records each stands for, `steps` (n,) is its gamma; `log_likelihood` (n,) receives the
-    predictive log-likelihoods, and `probabilities` (n, K), unless (0, 0), those of the hidden variable. The M-step comes
-    at every multiple of `refresh_every` records of the stream, so it does not matter how records arrive, and not before
-    `inhibit` records. `tally` (3,) counts the records, and the M-steps in each row of `averages`: row 1 is the running
-    mean of theta since the record count last doubled, row 0 that of the window before; tally[1] is -1 until the first
-    doubling.
+    predictive log-likelihoods, and `probabilities` (n, K), unless (0, 0), those of the hidden variable. The M-step
+    comes at every multiple of `refresh_every` records of the stream, so it does not matter how records arrive, and not
+    before `inhibit` records. `tally` (3,) counts the records, and the M-steps in each row of `averages`: row 1 is the
+    running mean of theta since the record count last doubled, row 0 that of the window before; tally[1] is -1 until the
+    first doubling.
     """
     params, stats = params_of(model, theta), stats_of(model, s)
     n_blended = model_sizes(model)[2]

@@ -1,13 +1,19 @@
 """The file of a learned model: whole or refused."""
 
+import json
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import CASES
 
 import stream_em as sem
 from stream_em.learning.snapshot import VERSION, read_snapshot, write_snapshot
+from stream_em.learning.store import Progress, SnapshotStore, read
 
 CASE = next(case for case in CASES if case.name == "mixture-diag")
 
@@ -139,3 +145,70 @@ def test_frozen_means_need_values_and_come_back_with_them(tmp_path):
     restored.learn(X)
     restored.refresh()
     np.testing.assert_allclose(restored.params.means, CASE.params.means, rtol=1e-12)
+
+
+def run_snapshot(folder):
+    learner = sem.Learner(CASE.model, warmup=100, starts=1, refresh_every=50)
+    learner.learn(CASE.draw(np.random.default_rng(0), 300))
+    progress = Progress(300, 2, {"file": "x.csv", "record": 300}, {"posteriors": {"rows": 298}})
+    return SnapshotStore(folder).write(learner, progress, np.zeros((5, 3)))
+
+
+def fuzzed(content, place, patch, cut, path):
+    """Read a spoilt snapshot: refused in one line, or right in every bit that the digest covers."""
+    start = place % len(content)
+    path.write_bytes((content[:start] + patch + content[start + len(patch) :])[: len(content) - cut])
+    spoilt = path.read_bytes()
+    said = ""
+    try:
+        snapshot = read(path)
+    except sem.InputError as error:
+        said = str(error)
+        assert said.startswith(str(path))
+    else:
+        assert spoilt == content
+        assert snapshot.progress.records == 300
+    assert "\n" not in said
+
+
+PATCHES = st.one_of(
+    st.binary(max_size=6),
+    st.sampled_from([b'"F64"', b'"dtype"', b"__metadata__", b"}}", b"[0,8]", b'"shape":[', b"99999999999", b"\\u0000"]),
+)
+
+
+@given(st.integers(0, 1 << 20), PATCHES, st.integers(0, 3))
+@settings(max_examples=300, deadline=None)
+def test_fuzzed_snapshots_are_refused(place, patch, cut):
+    with tempfile.TemporaryDirectory() as folder:
+        path = run_snapshot(Path(folder))
+        fuzzed(path.read_bytes(), place, patch, cut, path)
+
+
+@pytest.mark.slow
+@given(st.integers(0, 1 << 20), PATCHES, st.integers(0, 3))
+@settings(max_examples=10_000, deadline=None)
+def test_ten_thousand_fuzzed_snapshots_are_refused(place, patch, cut):
+    with tempfile.TemporaryDirectory() as folder:
+        path = run_snapshot(Path(folder))
+        fuzzed(path.read_bytes(), place, patch, cut, path)
+
+
+METADATA = st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2))
+
+
+@given(st.sampled_from(["positions", "model_settings", "learner_settings", "fields", "events", "model"]), METADATA)
+@settings(max_examples=200, deadline=None)
+def test_a_snapshot_with_a_right_digest_and_wrong_texts_is_refused_or_read(name, value):
+    with tempfile.TemporaryDirectory() as folder:
+        path = run_snapshot(Path(folder))
+        metadata, tensors = read_snapshot(path)
+        metadata[name] = json.dumps({"records": value} if name == "positions" else value)
+        write_snapshot(path, metadata, tensors)
+        said = ""
+        try:
+            assert read(path).learner.count == 300
+        except sem.InputError as error:
+            said = str(error)
+            assert said.startswith(str(path))
+        assert "\n" not in said

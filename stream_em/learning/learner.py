@@ -12,8 +12,8 @@ from stream_em.arrays import FloatArray
 from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
 from stream_em.errors import InputError
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
-from stream_em.learning.settings import LearnerSettings
-from stream_em.learning.snapshot import read_snapshot, write_snapshot
+from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
+from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.start import best_start, enough_records
 from stream_em.learning.state import Event, State, averaged, cut, merged_state, new_state, note_scores
 from stream_em.models import model_type
@@ -184,6 +184,10 @@ class Learner:
 
     def save(self, path: str | Path) -> None:
         """Write the learner to one safetensors file, replaced whole; raises `OutsideError` if it cannot be written."""
+        write_snapshot(Path(path), *self.dump())
+
+    def dump(self) -> tuple[dict[str, str], Tensors]:
+        """Return the learner as texts and arrays; the arrays are its own, not copies."""
         metadata = {
             "model": self.model.name,
             "model_settings": msgspec.json.encode(self.model).decode(),
@@ -197,13 +201,20 @@ class Learner:
             tensors = {}
             for i, (records, weights) in enumerate(self._waiting):
                 tensors[f"waiting.{i:06}.records"], tensors[f"waiting.{i:06}.weights"] = records, weights
-        write_snapshot(Path(path), metadata, tensors)
+        return metadata, tensors
 
     @classmethod
     def load(cls, path: str | Path) -> "Learner":
         """Read a learner; raises `InputError` if the file is damaged, of something else, or of a later version."""
-        path = Path(path)
-        metadata, tensors = read_snapshot(path)
+        return cls.restore(*read_snapshot(Path(path)), str(path))
+
+    @classmethod
+    def restore(cls, metadata: dict[str, str], tensors: Tensors, name: str) -> "Learner":
+        """Return the learner that `dump` gave; texts more, and arrays named run.*, are ignored.
+
+        Raises `InputError`, calling the whole `name`.
+        """
+        tensors = {key: array for key, array in tensors.items() if not key.startswith("run.")}
         try:
             model = msgspec.json.decode(metadata["model_settings"], type=model_type(metadata["model"]))
             settings = msgspec.json.decode(metadata["learner_settings"], type=LearnerSettings)
@@ -213,10 +224,10 @@ class Learner:
             if "theta" in tensors:
                 learner._restore(State(**tensors))
             else:
-                names = sorted({name.rpartition(".")[0] for name in tensors})
-                learner._waiting = [(tensors[f"{name}.records"], tensors[f"{name}.weights"]) for name in names]
+                parts = sorted({key.rpartition(".")[0] for key in tensors})
+                learner._waiting = [(tensors[f"{part}.records"], tensors[f"{part}.weights"]) for part in parts]
         except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
-            raise InputError(f"{path}: not a model that this version can read ({error})") from None
+            raise InputError(f"{name}: not a model that this version can read ({error})") from None
         return learner
 
     def _restore(self, state: State) -> None:
@@ -317,6 +328,12 @@ class Learner:
             detail = f"component {k} stood for {records[k]:.3g} records; moved to the worst explained record"
             self.events.append(Event(self.count, "reseeded", detail))
         state.worst[0] = np.inf
+
+
+def scorer(learner: Learner, averaged: bool = False) -> Learner:
+    """Return a learner with the same parameters that will never change them: it only scores, also a long sequence."""
+    params = learner.averaged_params if averaged else learner.params
+    return Learner(learner.model, params=params, inhibit=LARGEST_NUMBER)
 
 
 def _check_room(posterior: FloatArray, shape: tuple[int, int]) -> None:
