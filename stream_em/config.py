@@ -1,0 +1,106 @@
+"""What a run is told, as values; read from TOML by `stream_em.configfile`."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from stream_em.errors import InputError
+from stream_em.learning.settings import LearnerSettings
+from stream_em.models.interface import Settings
+
+SinkType = Literal["jsonl", "csv", "parquet"]
+What = Literal["posteriors", "log-likelihoods", "parameters", "events"]
+OnError = Literal["fail", "skip", "dead-letter"]
+LONGEST_INTERVAL = 366 * 86400.0
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST_INTERVAL)]
+Count = Annotated[int, Meta(ge=1)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the config."""
+
+
+class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
+    """Files, folders, patterns, or - for standard input."""
+
+    path: Annotated[str | list[str], Meta(description="a file, folder or pattern, or a list of these")]
+    fields: Annotated[list[str] | None, Meta(description="columns to learn from, in this order; default all")] = None
+    format: Annotated[str | None, Meta(description="csv, tsv, jsonl, parquet, arrow, npy; default: the suffix")] = None
+    header: Annotated[bool | None, Meta(description="whether a CSV begins with names; default: look")] = None
+    block_size: Annotated[int, Meta(ge=1, le=1 << 24, description="records read and learned at a time")] = 8192
+    passes: Annotated[int, Meta(ge=1, le=1_000_000, description="how often to go through the data")] = 1
+    follow: Annotated[bool, Meta(description="wait at the end of the file for what is still to be written")] = False
+    on_error: Annotated[
+        OnError, Meta(description="a record that cannot be used: stop, count it, or count it and keep its bytes")
+    ] = "fail"
+    max_error_rate: Annotated[float, Meta(gt=0, le=1, description="stop above this share of unusable records …")] = 0.5
+    error_window: Annotated[int, Meta(ge=1, le=1 << 40, description="… among so many, or a block if longer")] = 1000
+
+
+class Snapshots(Section, frozen=True):
+    """When the run is saved."""
+
+    every_records: Annotated[Count | None, Meta(description="records between two snapshots; default: any")] = None
+    every_seconds: Annotated[Seconds, Meta(description="seconds between two snapshots")] = 30.0
+    keep: Annotated[int, Meta(ge=1, le=100_000, description="how many snapshots to keep")] = 5
+
+
+class SinkSection(Section, frozen=True):
+    """One output."""
+
+    what: Annotated[What, Meta(description="what to write")]
+    type: Annotated[SinkType, Meta(description="file format; Parquet is a folder of files")] = "parquet"
+    path: Annotated[Text | None, Meta(description="inside the run folder unless absolute; default: named by what")] = (
+        None
+    )
+    every_records: Annotated[Count, Meta(description="for parameters: records between two rows")] = 100_000
+    rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
+
+    @property
+    def file(self) -> str:
+        """Where it writes."""
+        return self.path or (self.what if self.type == "parquet" else f"{self.what}.{self.type}")
+
+
+class Run(Section, frozen=True):
+    """Where and how loudly."""
+
+    folder: Annotated[Text | None, Meta(description="default: runs/, then the config's name")] = None
+    log_every_seconds: Annotated[Seconds, Meta(description="seconds between two progress lines off a terminal")] = 10.0
+    journal_every_seconds: Annotated[
+        Seconds, Meta(description="seconds between two rows of the journal's refreshes")
+    ] = 5.0
+
+
+class Serve(Section, frozen=True):
+    """Metrics and health over HTTP; only if this table is there."""
+
+    host: Annotated[Text, Meta(description="the address to listen at")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="0: any free one, told in the log")] = 9464
+    stalled_after: Annotated[Seconds, Meta(description="seconds with input but no progress until not ready")] = 60.0
+
+
+class Config(Section, frozen=True):
+    """A whole config."""
+
+    source: FilesSource
+    model: Settings
+    learner: LearnerSettings = LearnerSettings()
+    snapshots: Snapshots = Snapshots()
+    sinks: tuple[SinkSection, ...] = ()
+    run: Run = Run()
+    serve: Serve | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for tables that contradict each other."""
+        files = [sink.file for sink in self.sinks]
+        for file in files:
+            if files.count(file) > 1:
+                raise InputError(f"sinks: two of them write to {file!r}; give each a path of its own")
+            if file in RESERVED:
+                raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
+
+
+RESERVED = ("config.toml", "snapshots", "journal.db", "lock", "dead-letter.jsonl", "report.html")

@@ -1,0 +1,59 @@
+"""The JSON schema of a config, made from the code, for editors."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from stream_em.config import Run, Serve, SinkSection, Snapshots
+from stream_em.configfile import SOURCES
+from stream_em.learning.settings import LearnerSettings
+from stream_em.models import all_models
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def config_schema() -> str:
+    """Return the schema as indented JSON text."""
+    learner = _definition(LearnerSettings)
+    learner["properties"]["stepsize"] = {
+        "type": "string",
+        "description": "polynomial:0.6, equal, constant:0.01 or half-life:1000, then ,offset=10 or ,floor=0.001",
+        "default": "polynomial:0.6",
+    }
+    schema = {
+        "$schema": DIALECT,
+        "title": "stream_em config",
+        "type": "object",
+        "properties": {
+            "source": {"anyOf": [_tagged(kind, name) for name, kind in SOURCES.items()]},
+            "model": {"anyOf": [_tagged(kind, name) for name, kind in all_models().items()]},
+            "learner": learner,
+            "snapshots": _definition(Snapshots),
+            "sinks": {"type": "array", "items": _definition(SinkSection)},
+            "run": _definition(Run),
+            "serve": _definition(Serve),
+        },
+        "required": ["source", "model"],
+        "additionalProperties": False,
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _definition(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    schema = msgspec.json.schema(kind)
+    definition: dict[str, Any] = schema["$defs"][kind.__name__]
+    return _without_titles(definition)
+
+
+def _tagged(kind: type[msgspec.Struct], name: str) -> dict[str, Any]:
+    definition = _definition(kind)
+    definition["properties"] = {"type": {"const": name}} | {
+        key: value for key, value in definition["properties"].items() if key != "type"
+    }
+    definition["required"] = ["type", *(key for key in definition.get("required", []) if key != "type")]
+    return definition
+
+
+def _without_titles(definition: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in definition.items() if key not in ("title", "description")}

@@ -1,0 +1,135 @@
+"""A pipeline from a config: folder, journal, snapshot, source and sinks, opened in the order that keeps them safe."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stream_em.config import Config, FilesSource, SinkSection
+from stream_em.errors import InputError
+from stream_em.learning.learner import Learner
+from stream_em.learning.store import Progress, Snapshot
+from stream_em.pipeline.loop import ErrorRate, Pipeline
+from stream_em.pipeline.outputs import Output
+from stream_em.runs.folder import DEAD_LETTERS, RunFolder
+from stream_em.runs.journal import Journal
+from stream_em.sinks import sink_for
+from stream_em.sinks.interface import Sink
+from stream_em.streams.files import FileSource, open_source
+
+
+def new_learner(config: Config) -> Learner:
+    """Return the learner that a config describes, with nothing learned."""
+    settings = {name: getattr(config.learner, name) for name in config.learner.__struct_fields__}
+    return Learner(config.model, **settings)
+
+
+def source_of(section: FilesSource, until_end: bool = False) -> FileSource:
+    """Open the source that a config describes; with `until_end` it ends where its data end now."""
+    return open_source(
+        section.path,
+        fields=section.fields,
+        format=section.format,
+        block_size=section.block_size,
+        has_header=section.header,
+        passes=section.passes,
+        follow=section.follow and not until_end,
+        on_error=section.on_error,
+    )
+
+
+@contextmanager
+def pipeline_of(
+    config: Config, folder_path: Path, text: str, *, until_end: bool = False, limit: int | None = None
+) -> Iterator[Pipeline]:
+    """Open the run in a folder, where it stopped or from the start, and close it at the end.
+
+    Raises `InputError` if the config contradicts what the run has learned so far or its data are gone.
+    """
+    closing: list[Any] = []
+    try:
+        source = source_of(config.source, until_end)
+        closing.append(source)
+        folder = RunFolder(folder_path, config.snapshots.keep)
+        closing.append(folder)
+        folder.write_config(text)
+        journal = Journal(folder.journal_path)
+        closing.append(journal)
+        snapshot, refused = folder.store.newest()
+        if snapshot is None and journal.has_snapshots():
+            raise InputError(
+                f"{folder.store.folder}: the snapshots of this run are gone; put them back, or use --fresh"
+            )
+        learner = new_learner(config) if snapshot is None else _same(snapshot, config)
+        progress = Progress() if snapshot is None else snapshot.progress
+        source.seek(progress.source, limit)
+        _check_fields(learner, source)
+        outputs = [Output(sink, _opened(sink, folder, journal, progress)) for sink in config.sinks]
+        closing += [output.sink for output in outputs]
+        dead_letters = None
+        if config.source.on_error == "dead-letter":
+            dead_letters = _opened(SinkSection("events", "jsonl", DEAD_LETTERS), folder, journal, progress)
+            closing.append(dead_letters)
+        journal.begin(progress.records)
+        pipeline = Pipeline(
+            learner,
+            source,
+            outputs=outputs,
+            dead_letters=dead_letters,
+            folder=folder,
+            journal=journal,
+            progress=progress,
+            snapshots=config.snapshots,
+            run=config.run,
+            error_rate=ErrorRate(config.source.max_error_rate, config.source.error_window),
+            limit=limit,
+        )
+        pipeline.begun_with(snapshot, refused)
+        yield pipeline
+    finally:
+        for thing in reversed(closing):
+            thing.close()
+
+
+def _same(snapshot: Snapshot, config: Config) -> Learner:
+    """Return the snapshot's learner if it is the one that the config describes."""
+    learner = snapshot.learner
+    if learner.model.name != config.model.name:
+        raise InputError(
+            f"model.type: is {config.model.name!r}, but this run has learned a {learner.model.name!r};"
+            " set it back, or start anew with --fresh"
+        )
+    for section, ours, theirs in (
+        ("model", learner.model, config.model),
+        ("learner", learner.settings, config.learner),
+    ):
+        for field in msgspec.structs.fields(ours):
+            was, now = getattr(ours, field.name), getattr(theirs, field.name)
+            if was != now:
+                raise InputError(
+                    f"{section}.{field.name}: is {now!r}, but this run has learned with {was!r};"
+                    " set it back, or start anew with --fresh"
+                )
+    return learner
+
+
+def _check_fields(learner: Learner, source: FileSource) -> None:
+    if learner.fields and learner.fields != source.fields:
+        raise InputError(
+            f"source.fields: are {', '.join(source.fields)}, but this run has learned {', '.join(learner.fields)};"
+            " set them back, or start anew with --fresh"
+        )
+
+
+def _opened(section: SinkSection, folder: RunFolder, journal: Journal, progress: Progress) -> Sink:
+    path = folder.output(section.file)
+    position = progress.sinks.get(section.file)
+    if position is None and path.exists() and not journal.claimed(str(path)):
+        raise InputError(f"{path}: exists and was not written by this run; move it away, or choose another sink path")
+    journal.claim(str(path))
+    options = {"rows_per_file": section.rows_per_file} if section.type == "parquet" else {}
+    sink = sink_for(section.type, path, **options)
+    sink.open(position)
+    return sink
