@@ -1,0 +1,1 @@
+"""A run as one page with pictures: `facts` reads it, `pictures` draws it, `page` writes it."""
