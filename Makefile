@@ -41,7 +41,7 @@ clean:
 	@touch $@
 
 .venv/installed: .venv/pip pyproject.toml
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable .
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed

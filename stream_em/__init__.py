@@ -11,7 +11,13 @@ The house, ground floor first:
 * `em`         the algorithm, once
 * `models`     one latent-variable model a file
 * `streams`    records from files
-* `learning`   first parameters, batch EM, the learner, its file
+* `learning`   first parameters, batch EM, the learner, its file, the snapshots of a run
+* `sinks`      what was found, written exactly once
+* `config`     what a run is told; `configfile` reads it, `configschema` describes it
+* `runs`       a run on the disk: folder, lock, journal
+* `pipeline`   source -> learner -> snapshot -> sink
+* `service`    metrics and health
+* `report`     a run as one page with pictures
 * `cli`        one file a command
 """
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 import stream_em as sem
 from stream_em import cli
 from stream_em.cli import learning
-from stream_em.cli.report import as_json
+from stream_em.cli.summary import as_json
 
 STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 RNG = np.random.default_rng(0)
@@ -258,8 +258,8 @@ def test_models_without_their_meaning(fails, model, data, tmp_path):
 def test_an_interrupt_saves_what_was_learned(run, data, tmp_path, monkeypatch):
     learn = sem.Learner.learn
 
-    def learn_then_interrupt(learner, block):
-        if learner.count >= 1000:
+    def learn_then_interrupt(learner, block, posterior=None):
+        if learner.count == 1000:
             signal.raise_signal(signal.SIGINT)
         return learn(learner, block)
 

@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from stream_em import __version__
-from stream_em.cli import demo, fit, models, show
+from stream_em.cli import check, demo, fit, models, report, score, show, snapshots, warm
+from stream_em.cli import run as run_command
 from stream_em.errors import InputError
 
 app = typer.Typer(
@@ -19,7 +20,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
-for command in (demo.demo, fit.fit, show.show, models.models):
+for command in (
+    demo.demo,
+    fit.fit,
+    run_command.run,
+    score.score,
+    show.show,
+    report.report,
+    snapshots.snapshots,
+    models.models,
+    check.check,
+    warm.warm,
+):
     app.command()(command)
 
 

@@ -10,12 +10,13 @@ def demo() -> None:
 
     import numpy as np
 
-    from stream_em.cli import report
-    from stream_em.cli.learning import blocks_of, compile_kernels, learn_blocks
+    from stream_em.cli import summary
+    from stream_em.cli.learning import compile_kernels
     from stream_em.cli.output import console
     from stream_em.demo import LABEL, SENSORS, roc_auc, shuttle_path
     from stream_em.learning.learner import Learner
     from stream_em.models.gaussian_mixture import GaussianMixture
+    from stream_em.streams.ahead import read_ahead
     from stream_em.streams.files import open_source
 
     path = str(shuttle_path())
@@ -31,16 +32,16 @@ def demo() -> None:
     )
     compiling = compile_kernels(learner.model)
     begin = time.perf_counter()
-    scores = -np.concatenate(list(learn_blocks(learner, blocks_of(source), source)))
+    scores = -np.concatenate([learner.learn(block) for block in read_ahead(source)])
     seconds = time.perf_counter() - begin
     scored = ~np.isnan(scores)
     auc = roc_auc(scores[scored], labels[scored])
     more = {
         "anomalies": f"ROC AUC {auc:.4f} of -log-likelihood against the labels (0.5: chance, 1: perfect)",
         "without a score": f"{(~scored).sum():,} records: the warm-up that chooses the first parameters",
-        "speed": report.speed(len(scores), seconds, compiling),
+        "speed": summary.speed(len(scores), seconds, compiling),
     }
-    report.print_report(target, learner, False, more)
+    summary.print_report(target, learner, False, more)
     program = "stream-em" if shutil.which("stream-em") else shlex.quote(sys.argv[0])
     fields = ",".join(SENSORS)
     target.print("\nWhat to type next:", style="bold")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130
+
 
 def fit(
     data: Annotated[
@@ -52,52 +54,63 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no tables.")] = False,
 ) -> None:
     """Learn a model from files or standard input, record by record, in constant memory."""
-    import time
+    from contextlib import ExitStack
 
-    from stream_em.cli import report, runs
-    from stream_em.cli.learning import blocks_of, compile_kernels, learn_blocks
+    from stream_em.cli import places, summary
+    from stream_em.cli.display import Display
+    from stream_em.cli.learning import compile_kernels
     from stream_em.cli.output import console
     from stream_em.cli.settings import model_from_options
-    from stream_em.errors import InputError
-    from stream_em.learning.learner import Learner
+    from stream_em.cli.signals import stopped_by_signals
+    from stream_em.config import Config, FilesSource, Run
+    from stream_em.configfile import text_of
+    from stream_em.learning.settings import LearnerSettings
     from stream_em.learning.snapshot import read_snapshot
+    from stream_em.pipeline.assemble import new_learner, pipeline_of, source_of
+    from stream_em.pipeline.loop import Pipeline
     from stream_em.stepsize import Stepsize
-    from stream_em.streams.files import open_source
 
     options = {"n_components": components, "covariance_type": covariance_type}
-    learner = Learner(
-        model_from_options(model, options, settings or []),
-        stepsize=Stepsize.parse(stepsize),
-        refresh_every=refresh_every,
-        starts=starts,
-        seed=seed,
-        warmup=warmup,
+    config = Config(
+        model=model_from_options(model, options, settings or []),
+        learner=LearnerSettings(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup),
+        source=FilesSource(
+            path=data if len(data) > 1 else data[0],
+            fields=[name.strip() for name in fields.split(",")] if fields is not None else None,
+            format=format,
+            header=header,
+            block_size=block_size,
+            passes=passes,
+        ),
+        run=Run(folder=None if out is None else str(out)),
     )
-    names = [name.strip() for name in fields.split(",")] if fields is not None else None
-    source = open_source(data, fields=names, format=format, block_size=block_size, has_header=header)
-    if passes > 1 and source.n_bytes is None:
-        raise InputError("standard input can be read only once; save it to a file to use --passes")
-    if out is not None:
-        runs.prepare_output(out)
-    records, begin = 0, time.perf_counter()
-    blocks = blocks_of(source, passes)
-    compiling = compile_kernels(learner.model)
-    try:
-        for log_likelihood in learn_blocks(learner, blocks, source, passes, quiet=quiet):
-            records += len(log_likelihood)
-        learner.start()
-    except KeyboardInterrupt:
-        if out is not None and learner.count > 0:
-            console(stderr=True).print(f"saved {runs.save(learner, out)}", soft_wrap=True, markup=False)
-        raise
-    seconds = time.perf_counter() - begin - compiling
-    path = runs.save(learner, out) if out is not None else None
+    with ExitStack() as stack:
+        source_of(config.source).close()
+        if out is not None:
+            places.prepare_output(out)
+        display = stack.enter_context(Display(config, out, quiet=quiet, logs=False))
+        compiling = compile_kernels(config.model)
+        if out is None or places.is_snapshot_name(out):
+            pipeline = Pipeline(new_learner(config), source_of(config.source))
+            stack.callback(pipeline.close)
+        else:
+            pipeline = stack.enter_context(pipeline_of(config, out, text_of(config)))
+        display.follow(pipeline)
+        with stopped_by_signals(pipeline.stop):
+            outcome = pipeline.run()
+        learner = pipeline.learner
+    path = places.saved(learner, out) if out is not None and learner.count > 0 else None
+    if outcome.ended == "stopped":
+        if path is not None:
+            console(stderr=True).print(f"saved {path}", soft_wrap=True, markup=False)
+        raise typer.Exit(INTERRUPTED)
     if as_json:
         metadata = read_snapshot(path)[0] if path is not None else {}
-        speed = {"records": records, "seconds": seconds, "records_per_second": records / seconds}
-        print(report.as_json(learner, metadata, averaged, **speed))
+        rate = outcome.records / outcome.seconds
+        speed = {"records": outcome.records, "seconds": outcome.seconds, "records_per_second": rate}
+        print(summary.as_json(learner, metadata, averaged, **speed))
     elif not quiet:
-        more = {"speed": report.speed(records, seconds, compiling)}
+        more = {"speed": summary.speed(outcome.records, outcome.seconds, compiling)}
         if path is not None:
             more["saved"] = str(path)
-        report.print_report(console(), learner, averaged, more)
+        summary.print_report(console(), learner, averaged, more)

@@ -1,142 +1,23 @@
-"""What was learned, as JSON and as tables."""
+"""`stream-em report`."""
 
-import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-import msgspec
-import numpy as np
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from stream_em.arrays import FloatArray
-from stream_em.cli.output import facts
-from stream_em.learning.learner import Learner
-from stream_em.models.interface import Settings
-
-SHOWN_FIELDS = 6
-SHOWN_EVENTS = 5
+import typer
 
 
-def as_json(learner: Learner, metadata: dict[str, str], averaged: bool, **more: Any) -> str:
-    """Return the learner, what its file says about it, and `more`, as one line of JSON; NaN is null."""
-    params = learner.averaged_params if averaged else learner.params
-    description = {
-        "model": learner.model.name,
-        "count": int(learner.count) if learner.count.is_integer() else learner.count,
-        "log_likelihood": learner.mean_log_likelihood,
-        "params": {name: np.asarray(value).tolist() for name, value in params._asdict().items()},
-        "positions": msgspec.json.decode(metadata.get("positions", "{}")),
-        "created": metadata.get("created"),
-        "fields": learner.fields,
-        "settings": {"model": learner.model, "learner": learner.settings},
-    }
-    return msgspec.json.encode(description | more).decode()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PAGE.html", help="Where to write it [default: report.html in RUN].")
+    ] = None,
+) -> None:
+    """Write what a run learned, and how, as one HTML page with pictures."""
+    from stream_em.report.facts import read_run
+    from stream_em.report.page import page_of, write_page
+    from stream_em.report.style import require_matplotlib
 
-
-def print_report(target: Console, learner: Learner, averaged: bool, more: dict[str, str]) -> None:
-    """Print the learned parameters, the last events, and `more` facts."""
-    params = (learner.averaged_params if averaged else learner.params)._asdict()
-    target.print(_components(learner, params))
-    for name, value in params.items():
-        if name != "covariances" and name != "means" and np.ndim(value) > 1:
-            target.print(_matrix(name, np.asarray(value)))
-    target.print(
-        facts(
-            {
-                "model": _settings(learner.model),
-                "records": f"{learner.count:,.10g}",
-                "log-likelihood": _log_likelihood(learner),
-            }
-            | more
-        )
-    )
-    for event in list(learner.events)[-SHOWN_EVENTS:]:
-        target.print(Text(f"after {event.at:,.0f} records: {event.kind}: {event.detail}", style="dim"))
-
-
-def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:
-    """Return a row for each component: its scalars, and mean ± standard deviation of each field."""
-    K = learner.model.n_components
-    table = _table("learned components")
-    scalars = {name: np.asarray(v) for name, v in params.items() if np.shape(v) == (K,) and name != "covariances"}
-    for name in scalars:
-        table.add_column(name, justify="right")
-    cells = [[str(k), *(f"{values[k]:.4f}" for values in scalars.values())] for k in range(K)]
-    if "means" in params:
-        means = np.asarray(params["means"])
-        deviations = _standard_deviations(learner, params, means.shape)
-        D = means.shape[1]
-        shown = D if D <= SHOWN_FIELDS else SHOWN_FIELDS - 1
-        for name in (learner.fields or [f"x{d}" for d in range(D)])[:shown]:
-            table.add_column(name, justify="right")
-        for k, row in enumerate(cells):
-            row += [_measured(means[k, d], deviations[k, d]) for d in range(shown)]
-        if shown < D:
-            table.caption = f"mean ± standard deviation; {D - shown} more fields: --json has all"
-        else:
-            table.caption = "mean ± standard deviation"
-    for row in cells:
-        table.add_row(*row)
-    return table
-
-
-def _standard_deviations(learner: Learner, params: dict[str, FloatArray], shape: tuple[int, ...]) -> FloatArray:
-    covariances = params["covariances"]
-    match getattr(learner.model, "covariance_type", "full"):
-        case "full":
-            variances = np.diagonal(covariances, axis1=1, axis2=2)
-        case "tied":
-            variances = np.diagonal(covariances)
-        case "spherical":
-            variances = covariances[:, np.newaxis]
-        case _:
-            variances = covariances
-    return np.sqrt(np.broadcast_to(variances, shape))
-
-
-def _matrix(name: str, values: FloatArray) -> Table:
-    table = _table(name)
-    for j in range(values.shape[1]):
-        table.add_column(str(j), justify="right")
-    for k, row in enumerate(values):
-        table.add_row(str(k), *(f"{value:.4g}" for value in row))
-    return table
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
-    table.add_column("")
-    return table
-
-
-def _measured(mean: float, deviation: float) -> str:
-    """Return the deviation to two digits, and the mean to the same decimal place."""
-    if not math.isfinite(deviation):
-        return f"{mean:.4g} ± {deviation:.2g}"
-    decimals = 1 - math.floor(math.log10(deviation)) if deviation > 0 else 3
-    if abs(mean) >= 1e6 or deviation >= 1e6 or decimals > 6:
-        return f"{mean:.4g} ± {deviation:.2g}"
-    decimals = max(decimals, 0)
-    # Adding 0.0 turns -0.0 into 0.0.
-    return f"{round(mean, decimals) + 0.0:.{decimals}f} ± {deviation:.{decimals}f}"
-
-
-def _settings(model: Settings) -> str:
-    """Return the model's name and the settings that are not as usual."""
-    usual = {field.name: field.default for field in msgspec.structs.fields(model)}
-    changed = {name: value for name, value in msgspec.structs.asdict(model).items() if value != usual[name]}
-    return " ".join([model.name, *(f"{name}={value}" for name, value in changed.items())])
-
-
-def _log_likelihood(learner: Learner) -> str:
-    if np.isnan(learner.mean_log_likelihood):
-        return "none yet: every record went into the warm-up that chooses the first parameters"
-    return f"{learner.mean_log_likelihood:.6g} nats a record (running mean, each scored before it was learned)"
-
-
-def speed(records: int, seconds: float, compiling: float) -> str:
-    """Return records a second in words; the time to compile, once after an installation, is told apart."""
-    text = f"{records / seconds:,.0f} records a second ({records:,} in {seconds:.2f} s)"
-    return f"{text}; compiling before took {compiling:.1f} s, first time only" if compiling > 2.0 else text
+    require_matplotlib()
+    path = run / "report.html" if out is None else out
+    write_page(path, page_of(read_run(run)))
+    print(path)

@@ -14,16 +14,16 @@ def show(
     ] = False,
 ) -> None:
     """Show what was learned."""
-    from stream_em.cli import report, runs
+    from stream_em.cli import places, summary
     from stream_em.cli.output import console
     from stream_em.learning.learner import Learner
     from stream_em.learning.snapshot import read_snapshot
 
-    path = runs.find_snapshot(place)
+    path = places.find_snapshot(place)
     metadata, _ = read_snapshot(path)
     learner = Learner.load(path)
     if as_json:
-        print(report.as_json(learner, metadata, averaged))
+        print(summary.as_json(learner, metadata, averaged))
     else:
         more = {"created": metadata.get("created", ""), "file": str(path)}
-        report.print_report(console(), learner, averaged, more)
+        summary.print_report(console(), learner, averaged, more)

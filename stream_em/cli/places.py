@@ -4,8 +4,7 @@ from pathlib import Path
 
 from stream_em.errors import InputError, OutsideError
 from stream_em.learning.learner import Learner
-
-SUFFIX = ".safetensors"
+from stream_em.learning.store import SUFFIX, SnapshotStore
 
 
 def prepare_output(out: Path) -> None:
@@ -15,7 +14,7 @@ def prepare_output(out: Path) -> None:
     """
     if str(out) in ("", ".", "-"):
         raise InputError(f"--out {out}: name a folder, or a file that ends in {SUFFIX}")
-    if _is_snapshot_name(out):
+    if is_snapshot_name(out):
         folder = out.parent
     elif out.is_file():
         raise InputError(f"{out}: is a file; name a folder, or a file that ends in {SUFFIX}")
@@ -29,11 +28,12 @@ def prepare_output(out: Path) -> None:
         raise OutsideError(f"{folder}: cannot be made: {error.strerror or error}") from None
 
 
-def save(learner: Learner, out: Path) -> Path:
-    """Write the learner to the file `out`, or as a snapshot into the run folder `out`; return the file."""
-    path = out if _is_snapshot_name(out) else out / "snapshots" / f"{int(learner.count):012}{SUFFIX}"
-    learner.save(path)
-    return path
+def saved(learner: Learner, out: Path) -> Path:
+    """Write the learner to the file `out`, or name the snapshot that the run in the folder `out` wrote last."""
+    if not is_snapshot_name(out):
+        return find_snapshot(out)
+    learner.save(out)
+    return out
 
 
 def find_snapshot(place: Path) -> Path:
@@ -45,11 +45,12 @@ def find_snapshot(place: Path) -> Path:
         raise InputError(f"{place}: there is no such run or snapshot; `stream-em fit DATA --out {place}` makes one")
     if not place.is_dir():
         return place
-    snapshots = sorted((place / "snapshots").glob(f"*{SUFFIX}")) or sorted(place.glob(f"*{SUFFIX}"))
+    snapshots = SnapshotStore(place / "snapshots").paths() or SnapshotStore(place).paths()
     if not snapshots:
         raise InputError(f"{place}: this folder has no snapshots; name a run folder or a file that ends in {SUFFIX}")
     return snapshots[-1]
 
 
-def _is_snapshot_name(out: Path) -> bool:
+def is_snapshot_name(out: Path) -> bool:
+    """Tell whether `out` means one file, not a run folder."""
     return out.suffix == SUFFIX and not out.is_dir()

@@ -1,0 +1,50 @@
+"""`stream-em score`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    place: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="A snapshot, or a run folder: its newest.")],
+    data: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="Files, folders or patterns; - is standard input.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .csv, .jsonl or .parquet file [default: CSV on the screen].")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns to score [default: those it learned from].")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, parquet, arrow or npy; overrules suffixes.")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether a CSV begins with names [default: look].")
+    ] = None,
+    averaged: Annotated[
+        bool, typer.Option("--averaged", help="Use parameters averaged over the last half of the stream.")
+    ] = False,
+) -> None:
+    """Write the log-likelihood of each record and its posterior probabilities; nothing is learned.
+
+    The records of a hidden Markov model are taken as one new sequence, each state given the records up to its own.
+    """
+    import numpy as np
+
+    from stream_em.cli import places
+    from stream_em.learning.learner import Learner, scorer
+    from stream_em.sinks.single import writing_rows
+    from stream_em.sinks.tables import posterior_rows
+    from stream_em.streams.ahead import read_ahead
+    from stream_em.streams.files import open_source
+
+    learner = Learner.load(places.find_snapshot(place))
+    reader = scorer(learner, averaged)
+    names = [name.strip() for name in fields.split(",")] if fields is not None else list(learner.fields) or None
+    with open_source(data, fields=names, format=format, has_header=header) as source, writing_rows(out) as write:
+        for block in read_ahead(source):
+            posterior = np.empty((len(block), learner.model.n_components))
+            log_likelihood = reader.learn(block, posterior=posterior)
+            write(posterior_rows(block.places, log_likelihood, posterior))

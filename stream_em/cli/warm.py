@@ -1,0 +1,32 @@
+"""`stream-em warm`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def warm(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Only this config's model.")] = None,
+) -> None:
+    """Compile what the models need, so that no later command has to wait for it."""
+    import typing
+
+    from stream_em.cli.learning import compile_kernels
+    from stream_em.configfile import load_config
+    from stream_em.emissions.gaussian import CovarianceType
+    from stream_em.models import all_models
+    from stream_em.models.gaussian_settings import GaussianSettings
+
+    if config is not None:
+        chosen = [load_config(config).config.model]
+    else:
+        chosen = []
+        for kind in all_models().values():
+            if issubclass(kind, GaussianSettings):
+                chosen += [kind(covariance_type=name) for name in typing.get_args(CovarianceType)]
+            else:
+                chosen.append(kind())
+    for model in chosen:
+        described = " ".join(filter(None, [model.name, getattr(model, "covariance_type", "")]))
+        print(f"{described}: {compile_kernels(model):.1f} s")
