@@ -17,7 +17,7 @@ from stream_em.streams.cells import check_fields, check_unique
 from stream_em.streams.following import Follower, Moved, check_followable
 from stream_em.streams.formats import Reader, ReaderOptions, Visit, checked_format, empty_error, format_named
 from stream_em.streams.paths import Data, find_files
-from stream_em.streams.positions import changed
+from stream_em.streams.positions import changed, names_in
 from stream_em.streams.records import Block, Note
 from stream_em.streams.visits import FileList
 
@@ -133,6 +133,13 @@ class FileSource:
         left = self._files.bytes_left
         return None if left is None else (left, "bytes")
 
+    trouble = None
+    """Files are there or an error: nothing is waited for."""
+
+    def probe(self) -> str:
+        """Return the fields; raises `InputError` if the files cannot be read. Pipes are not touched."""
+        return "standard input or a pipe" if self.n_bytes is None else ", ".join(self.fields)
+
     def seek(self, position: dict[str, Any] | None, limit: int | None = None) -> None:
         """Let the next iteration go on at a position that a block had, for at most `limit` records, rejected too.
 
@@ -141,8 +148,8 @@ class FileSource:
         if limit is not None and limit < 0:
             raise InputError(f"limit must not be negative, and is {limit}")
         self._files.seek(position)
-        if position is not None and self._fields is None and position.get("columns"):
-            self._fields = tuple(position["columns"])
+        if position is not None and self._fields is None:
+            self._fields = tuple(names_in(position, "fields")) or None
         self._stopped.clear()
         self._start, self._limit = position, limit
 
@@ -201,7 +208,7 @@ class FileSource:
                         return
 
     def _stretches(self, visit: Visit, limit: int | None) -> Iterator[Stretch | None]:
-        """Yield a file's records up to the limit; raises `InputError` if it has none, or fewer than before."""
+        """Yield a file's records up to the limit; raises `InputError` for fewer than before, or none ever to come."""
         fields = self._fields = _checked(self._fields or visit.reader.columns, visit.reader, visit.path)
         last = None if limit is None else visit.record + limit
         cutter = Cutter(len(fields), self._block_size, visit.record, visit.skip, last)
@@ -210,7 +217,7 @@ class FileSource:
             return
         if cutter.skip:
             raise changed(visit.path, f"it has {cutter.skip:,} records fewer than were read")
-        if cutter.record == 0:
+        if cutter.record == 0 and isinstance(self._files, FileList):
             raise empty_error(visit.reader, visit.path)
 
     def _block(self, visit: Visit, stretch: Stretch, notes: tuple[Note, ...]) -> Block:

@@ -3,14 +3,14 @@
 import os
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from stream_em.errors import InputError
 from stream_em.streams.bytestream import ByteStream, blame, display, is_regular
 from stream_em.streams.formats import ReaderOptions, Visit, codec_of, open_text
 from stream_em.streams.lines import Text, TextPiece
-from stream_em.streams.positions import check_there, malformed, path_in, whole
+from stream_em.streams.positions import check_there, names_in, path_in, whole
 from stream_em.streams.records import Note
 
 POLL_SECONDS = 0.1
@@ -31,6 +31,7 @@ class FollowedStream(ByteStream):
         super().__init__(path)
         self.inode = _inode_of(self._raw.fileno())
         self.ending: str | None = None
+        self.written_ns = 0
         self._watched = watched
         self._stopped = stopped
         self._replaced = False
@@ -39,6 +40,14 @@ class FollowedStream(ByteStream):
     def complete(self) -> bool:  # type: ignore[override]
         """Whether the last line may lack its end: only a file that was left behind gets no more."""
         return self.ending == "rotated"
+
+    def has_line(self) -> bool:
+        """Go to the start and tell whether a line that is not blank is there, or else to the end of what there is."""
+        with blame(self.path), open(self._raw.fileno(), "rb", closefd=False) as file:
+            file.seek(0)
+            found = any(line.strip() and (self.complete or line.endswith(b"\n")) for line in file)
+            self.go_to(0 if found else file.tell())
+        return found
 
     def wait_for_more(self) -> bool:
         """Wait a moment at the end of what there is, and tell whether more may come."""
@@ -51,6 +60,7 @@ class FollowedStream(ByteStream):
             # Whoever wrote the old file may add to it until it has opened the new one: look once more.
             if self._replaced:
                 self.ending = "rotated"
+                self.written_ns = os.fstat(self._raw.fileno()).st_mtime_ns
             self._replaced = _inode_of(self._watched) not in (None, self.inode)
         return self.ending is None
 
@@ -82,14 +92,16 @@ class Follower:
     @property
     def bytes_left(self) -> int | None:
         """The bytes that are there and not yet read."""
-        stream = self._stream
+        stream, there = self._stream, _size_of(self.path)
         if stream is None:
-            return _size_of(self.path)
+            return there
+        if _inode_of(self.path) == stream.inode:
+            return max(0, there - stream.delivered)
         try:
-            left = max(0, stream.size() - stream.delivered)
-        except (OSError, ValueError):
-            return None
-        return left if _inode_of(self.path) == stream.inode else left + _size_of(self.path)
+            return there + max(0, stream.size() - stream.delivered)
+        except ValueError:
+            # Another thread has just read the old file to its end and closed it.
+            return there
 
     def seek(self, position: dict[str, Any] | None) -> None:
         """Raise `InputError` if the file of a position is gone or has changed since."""
@@ -102,8 +114,9 @@ class Follower:
     def _found(self, position: dict[str, Any]) -> str:
         """Return where the file of a position lies now; raises `InputError` if it is gone or has changed since."""
         path_in(position, [self.path])
-        inode = whole(position, "inode")
-        self._check_keys(position)
+        # A run that read the file to its end has left no inode: that file is the one.
+        inode = whole(position, "inode") if "inode" in position else _inode_of(self.path)
+        names_in(position, "columns")
         if _inode_of(self.path) == inode:
             self._check_text(self.path, position)
             return self.path
@@ -126,80 +139,90 @@ class Follower:
     ) -> Generator[Visit | Moved | None, None, None]:
         """Yield the file each time that it is another one, what happened in between, and None while waiting."""
         path = self.path if start is None else self._found(start)
-        names: Sequence[str] = () if start is None else start.get("columns", ())
+        names: Sequence[str] = () if start is None else names_in(start, "columns")
+        left: FollowedStream | None = None
         while True:
-            while not has_line(path):
-                if path != self.path:
-                    path, start = self.path, None
-                elif self._stopped.wait(POLL_SECONDS):
+            stream = self._opened(path)
+            if stream is None:
+                if self._stopped.wait(POLL_SECONDS):
                     return
-                else:
-                    yield None
-            stream = self._stream = FollowedStream(path, self.path, self._stopped)
+                yield None
+                continue
+            self._bytes_done, self._stream = self.bytes_read, stream
             try:
-                visit = self._opened(stream, start, expected, names)
+                if left is not None:
+                    yield self._moved(left, stream.inode, names, expected)
+                # Waiting with the file open loses nothing if it is filled and rotated in one moment.
+                while not stream.has_line() and stream.wait_for_more():
+                    yield None
                 if self._stopped.is_set():
                     return
-                yield visit
+                if stream.has_line():
+                    reader = open_text(stream, self._format, self._options, expected, names, followed=True)
+                    expected = expected or reader.columns
+                    keys = self._keys(stream.inode, names, expected)
+                    if start is None:
+                        yield Visit(reader, self.path, keys)
+                    else:
+                        yield Visit(reader, self.path, keys, start["record"], reader.go_to(start))
+                    names = reader.columns
             finally:
-                self._stream = None
-                self._bytes_done += stream.bytes_read
                 stream.close()
             if stream.ending is None:
                 return
-            names = visit.reader.columns
-            yield self._moved(stream.ending, path, names)
-            path, start = self.path, None
+            path, start, left = self.path, None, stream
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of the file, after waiting for its first line; raises `InputError` if stopped before."""
-        with closing(self.visits(None, ())) as visits:
-            for visit in visits:
-                if isinstance(visit, Visit):
-                    return visit.reader.columns
+        before = self._bytes_done, self._stream
+        try:
+            with closing(self.visits(None, ())) as visits:
+                for visit in visits:
+                    if isinstance(visit, Visit):
+                        return visit.reader.columns
+        finally:
+            self._bytes_done, self._stream = before
         raise InputError(f"{display(self.path)}: has no line yet; start again, or name the fields with --fields")
 
-    def _opened(
-        self, stream: FollowedStream, start: dict[str, Any] | None, expected: Sequence[str], names: Sequence[str]
-    ) -> Visit:
-        reader = open_text(stream, self._format, self._options, expected, names, followed=True)
-        keys = self._keys(stream.inode, names)
-        if start is None:
-            return Visit(reader, self.path, keys)
-        return Visit(reader, self.path, keys, start["record"], reader.go_to(start))
+    def _opened(self, path: str) -> FollowedStream | None:
+        """Open a file, if it is there."""
+        try:
+            return FollowedStream(path, self.path, self._stopped)
+        except InputError as error:
+            if isinstance(error.__context__, FileNotFoundError):
+                return None
+            raise
 
-    def _keys(self, inode: int | None, names: Sequence[str]) -> dict[str, Any]:
-        keys: dict[str, Any] = {"pass": 0, "inode": inode}
-        # A file that comes after a rotation may lack the header that the first one had.
+    def _keys(self, inode: int | None, names: Sequence[str], fields: Sequence[str]) -> dict[str, Any]:
+        keys: dict[str, Any] = {"pass": 0, "inode": inode, "fields": list(fields)}
+        # A file that comes after a rotation may lack the header that the one before had.
         return {**keys, "columns": list(names)} if names and self._format != "jsonl" else keys
 
-    def _moved(self, ending: str, old: str, names: Sequence[str]) -> Moved:
-        if ending == "truncated":
+    def _moved(self, left: FollowedStream, inode: int | None, names: Sequence[str], fields: Sequence[str]) -> Moved:
+        if left.ending == "truncated":
             detail = f"{display(self.path)} became shorter than what was read of it; it is read again from its start"
         else:
             detail = f"{display(self.path)} is another file now; the old one was read to its end"
-            missed = self._between(old)
+            missed = self._between(left, inode)
             if missed:
                 detail += f"; not read: {', '.join(map(display, missed))}"
         start = TextPiece(b"", 1).position(0)
-        position = {"file": self.path, "record": 0, **self._keys(_inode_of(self.path), names), **start}
-        return Moved(Note(ending, detail), position)
+        position = {"file": self.path, "record": 0, **self._keys(inode, names, fields), **start}
+        return Moved(Note(str(left.ending), detail), position)
 
-    def _between(self, old: str) -> list[str]:
+    def _between(self, left: FollowedStream, inode: int | None) -> list[str]:
         """List the files that took this one's place and were rotated away too while nobody read."""
-        if old == self.path:
-            return []
         folder, name = os.path.split(self.path)
         with blame(folder or "."), os.scandir(folder or ".") as entries:
-            same = [entry for entry in entries if entry.name.startswith(name) and entry.is_file()]
-            since = os.stat(old).st_mtime_ns
-            others = [entry for entry in same if entry.name not in (name, os.path.basename(old))]
-            return sorted(entry.path for entry in others if entry.stat().st_mtime_ns > since)
-
-    def _check_keys(self, position: dict[str, Any]) -> None:
-        names = position.get("columns", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise malformed("'columns' must be a list of names", position)
+            same = [entry for entry in entries if entry.name.startswith(name) and entry.is_file(follow_symlinks=False)]
+        old = [entry.path for entry in same if entry.inode() == left.inode]
+        missed = []
+        for entry in same:
+            # The old file may just be being compressed, and older ones be renamed or removed.
+            if entry.inode() not in (left.inode, inode) and os.path.splitext(entry.path)[0] not in old:
+                with suppress(FileNotFoundError):
+                    missed += [entry.path] if entry.stat().st_mtime_ns > left.written_ns else []
+        return sorted(missed)
 
     def _check_text(self, path: str, position: dict[str, Any]) -> None:
         check_there(path, position, compressed=False)
@@ -225,17 +248,6 @@ def check_followable(files: Sequence[tuple[str, str | None]], passes: int) -> tu
     if passes != 1:
         raise InputError(f"{display(path)}: is followed and has no end, so passes must be 1, not {passes}")
     return path, format
-
-
-def has_line(path: str) -> bool:
-    """Tell whether a file is there and has a whole line that is not blank."""
-    try:
-        with blame(path), open(path, "rb") as file:
-            return any(line.strip() and line.endswith(b"\n") for line in file)
-    except InputError:
-        if os.path.exists(path):
-            raise
-        return False
 
 
 def _size_of(path: str) -> int:

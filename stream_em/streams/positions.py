@@ -77,6 +77,14 @@ def checksum_in(position: dict[str, Any], key: str) -> str:
     return value
 
 
+def names_in(position: dict[str, Any], key: str) -> list[str]:
+    """Return the names under a key, none if it is not there; raises `InputError` if they are no list of names."""
+    value = position.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise malformed(f"{key!r} must be a list of names", position)
+    return value
+
+
 def path_in(position: object, paths: Sequence[str]) -> str:
     """Return the file of a position; raises `InputError` if it is none, or not among `paths`."""
     if not isinstance(position, dict):
