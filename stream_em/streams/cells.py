@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from stream_em.errors import InputError
 from stream_em.streams.records import LARGEST, unusable_reason
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+# No digit can be matched in two ways: a long text of digits would otherwise take quadratic time to refuse.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MISSING = frozenset({"", "na", "nan", "+nan", "-nan", "null"})
 _INFINITE = frozenset({"inf", "infinity"})
 
 MEND = "leave it empty if it is missing, or choose other fields with --fields"
 
 
-def number(cell: str, place: str) -> float:
+def number(cell: str, place: str, mend: str = MEND) -> float:
     """Return the number in a cell, NaN where it is missing.
 
     Raises `InputError`, beginning with `place`, for text and for values that are infinite or above 1e100.
@@ -26,10 +27,10 @@ def number(cell: str, place: str) -> float:
     if _NUMBER.fullmatch(text):
         return usable(float(text), place)
     if text.lower().lstrip("+-") in _INFINITE:
-        return usable(math.inf, place)
+        return usable(-math.inf if text.startswith("-") else math.inf, place)
     if any("\udc80" <= letter <= "\udcff" for letter in text):
-        raise InputError(f"{place}: {shortened(cell)} is not UTF-8 text; save the file as UTF-8")
-    raise InputError(f"{place}: {shortened(cell)} is not a number; {MEND}")
+        raise InputError(f"{place}: {shortened(cell)} is not UTF-8 text; save it as UTF-8")
+    raise InputError(f"{place}: {shortened(cell)} is not a number; {mend}")
 
 
 def usable(value: float, place: str) -> float:

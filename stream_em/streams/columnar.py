@@ -56,7 +56,7 @@ class ParquetReader:
 
     def pieces(self, fields: Sequence[str]) -> Iterator[Piece]:
         """Yield the chosen fields of the next records as columns."""
-        _check_types(self._schema, fields, display(self._path))
+        check_types(self._schema, fields, display(self._path))
         with blame(self._path):
             groups, skip = self._groups_from(self._done)
             batches = self._file.iter_batches(_rows_of_a_piece(fields), row_groups=groups, columns=list(fields))
@@ -112,7 +112,7 @@ class ArrowReader:
 
     def pieces(self, fields: Sequence[str]) -> Iterator[Piece]:
         """Yield the chosen fields of the next records as columns."""
-        _check_types(self._batches.schema, fields, self._stream.name)
+        check_types(self._batches.schema, fields, self._stream.name)
         rows = _rows_of_a_piece(fields)
         for batch in _rest(_blamed(self._stream.path, self._batches), self._done):
             for start in range(0, batch.num_rows, rows):
@@ -141,7 +141,7 @@ def _rest(batches: Iterator[Any], skip: int) -> Iterator[Any]:
         skip -= min(skip, batch.num_rows)
 
 
-def _check_types(schema: Any, fields: Sequence[str], name: str) -> None:
+def check_types(schema: Any, fields: Sequence[str], name: str) -> None:
     import pyarrow.types as kinds
 
     for field in fields:
@@ -153,10 +153,10 @@ def _check_types(schema: Any, fields: Sequence[str], name: str) -> None:
 
 
 def _as_columns(batch: Any, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
-    return [_as_numpy(batch.column(field)) for field in fields]
+    return [as_numpy(batch.column(field)) for field in fields]
 
 
-def _as_numpy(column: Any) -> npt.NDArray[Any]:
+def as_numpy(column: Any) -> npt.NDArray[Any]:
     """View a column as numpy, copied only where nulls become NaN or Arrow's type has no numpy twin."""
     import pyarrow as pa
 

@@ -13,7 +13,7 @@ from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 from stream_em.streams.blocks import Piece, Unusable
 from stream_em.streams.bytestream import ByteStream
-from stream_em.streams.cells import check_unique, looks_like_number, number, numbered_names
+from stream_em.streams.cells import MEND, check_unique, looks_like_number, number, numbered_names
 from stream_em.streams.lines import LONGEST_LINE, Text, TextPiece
 from stream_em.streams.positions import whole
 from stream_em.streams.records import first_unusable
@@ -84,9 +84,9 @@ class CsvReader:
             if piece is None:
                 yield None
                 continue
-            columns = self._parse_fast(piece, fields)
+            columns = parse_fast(piece.data, self.columns, fields, self._delimiter, self._lenient)
             if columns is None or any(first_unusable(column[:, None]) for column in columns):
-                with _long_fields():
+                with long_fields():
                     parsed = self._parse_lines(piece, fields) if self._lenient else self._parse_exactly(piece, fields)
                 yield parsed
             else:
@@ -104,32 +104,6 @@ class CsvReader:
                 start = end
         raise InputError(f"{self._stream.name}: has no records, only blank lines; check what wrote it")
 
-    def _parse_fast(self, piece: TextPiece, fields: Sequence[str]) -> list[FloatArray] | None:
-        import pyarrow as pa
-        import pyarrow.csv
-
-        quotes = piece.data.count(b'"')
-        if not piece.data or quotes % 2:
-            return None
-        try:
-            table = pyarrow.csv.read_csv(
-                pa.BufferReader(piece.data),
-                read_options=pyarrow.csv.ReadOptions(column_names=self.columns),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=self._delimiter, newlines_in_values=quotes > 0 and not self._lenient
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(fields, pa.float64()),
-                    include_columns=list(fields),
-                    null_values=_NULLS,
-                ),
-            )
-        except pa.ArrowInvalid:
-            return None
-        if self._lenient and not _is_line_by_line(piece.data, quotes, len(table)):
-            return None
-        return [column.to_numpy() for column in table.columns]
-
     def _parse_exactly(self, piece: TextPiece, fields: Sequence[str]) -> Piece:
         """Read a piece with Python's csv module: what this accepts is what the format is."""
         text = piece.data.decode("utf-8", "surrogateescape")
@@ -142,7 +116,7 @@ class CsvReader:
             if row is None:
                 break
             if row:
-                records.append(self._record(row, chosen, place))
+                records.append(values_in(row, self.columns, chosen, self._delimiter, place))
         return Piece(np.array(records, dtype=np.float64).reshape(-1, len(fields)), piece)
 
     def _parse_lines(self, piece: TextPiece, fields: Sequence[str]) -> Piece:
@@ -156,33 +130,75 @@ class CsvReader:
                 continue
             place = f"{self._stream.name}, line {count}"
             try:
-                rows = csv.reader([line.decode("utf-8", "surrogateescape")], delimiter=self._delimiter, strict=True)
-                records.append(self._record(_next_row(rows, place) or [], chosen, place))
+                row = cells_in(line, self._delimiter, place)
+                records.append(values_in(row, self.columns, chosen, self._delimiter, place))
             except InputError as error:
                 unusable.append(Unusable(len(records), count, str(error), line))
                 records.append([math.nan] * len(fields))
         return Piece(np.array(records, dtype=np.float64).reshape(-1, len(fields)), piece, unusable)
 
-    def _record(self, row: list[str], chosen: list[tuple[int, str]], place: str) -> list[float]:
-        self._check_width(row, place)
-        return [number(row[j], f"{place}, field {field!r}") for j, field in chosen]
 
-    def _check_width(self, row: list[str], place: str) -> None:
-        width = len(self.columns)
-        counts = f"the record has {len(row)} of {width} fields"
-        if len(row) < width:
-            raise InputError(
-                f"{place}, field {self.columns[len(row)]!r}: {counts}; write every field, a missing one as empty"
-            )
-        if len(row) > width:
-            raise InputError(
-                f"{place}: {counts}, so {len(row) - width} too many after field {self.columns[-1]!r};"
-                f" quote a field that contains {self._delimiter!r}"
-            )
+def parse_fast(
+    data: bytes, columns: Sequence[str], fields: Sequence[str], delimiter: str, lenient: bool
+) -> list[FloatArray] | None:
+    """Return (n,) values of each field in n lines, or None if some line must be looked at on its own."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    quotes = data.count(b'"')
+    if not data or quotes % 2:
+        return None
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pyarrow.csv.ReadOptions(column_names=columns),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0 and not lenient),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(fields, pa.float64()),
+                include_columns=list(fields),
+                null_values=_NULLS,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if lenient and not _is_line_by_line(data, quotes, len(table)):
+        return None
+    return [column.to_numpy() for column in table.columns]
+
+
+def cells_in(line: bytes, delimiter: str, place: str) -> list[str]:
+    """Take one line apart; raises `InputError`, beginning with `place`, for wrong quotes."""
+    rows = csv.reader([line.decode("utf-8", "surrogateescape")], delimiter=delimiter, strict=True)
+    return _next_row(rows, place) or []
+
+
+def values_in(
+    row: list[str],
+    columns: Sequence[str],
+    chosen: Sequence[tuple[int, str]],
+    delimiter: str,
+    place: str,
+    mend: str = MEND,
+) -> list[float]:
+    """Return the chosen cells, each an index and a field, as numbers.
+
+    Raises `InputError`, beginning with `place`, unless there is one cell for each column and all chosen are numbers.
+    """
+    width = len(columns)
+    counts = f"the record has {len(row)} of {width} fields"
+    if len(row) < width:
+        raise InputError(f"{place}, field {columns[len(row)]!r}: {counts}; write every field, a missing one as empty")
+    if len(row) > width:
+        raise InputError(
+            f"{place}: {counts}, so {len(row) - width} too many after field {columns[-1]!r};"
+            f" quote a field that contains {delimiter!r}"
+        )
+    return [number(row[j], f"{place}, field {field!r}", mend) for j, field in chosen]
 
 
 @contextmanager
-def _long_fields() -> Iterator[None]:
+def long_fields() -> Iterator[None]:
+    """Let Python's csv module read cells as long as the longest line."""
     usual_limit = csv.field_size_limit(LONGEST_LINE)
     try:
         yield
@@ -210,7 +226,7 @@ def _header_cells(first: TextPiece, delimiter: str, place: str) -> list[str]:
         text = first.data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = first.data[error.start]
-        raise InputError(f"{place}: byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8") from None
+        raise InputError(f"{place}: byte 0x{byte:02x} is not UTF-8 text; save it as UTF-8") from None
     if "\r" in text:
         raise InputError(f"{place}: lines end with a bare carriage return; save the file with line feeds")
     cells = _next_row(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), place)

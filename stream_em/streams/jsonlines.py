@@ -94,7 +94,7 @@ class JsonLinesReader:
             if piece is None:
                 yield None
                 continue
-            columns = _parse_fast(piece.data, fields)
+            columns = parse_fast(piece.data, fields)
             if columns is None or any(first_unusable(column[:, None]) for column in columns):
                 yield self._parse_exactly(piece, fields)
             else:
@@ -120,30 +120,38 @@ class JsonLinesReader:
                 continue
             place = f"{self._stream.name}, line {count}"
             try:
-                row = self._object(ended, place)
-                yield [_value(row.get(field), f"{place}, field {field!r}") for field in fields], row
+                row = object_in(ended, place)
+                yield [value_of(row.get(field), f"{place}, field {field!r}") for field in fields], row
             except InputError as error:
                 if not self._lenient:
                     raise
                 yield Unusable(0, count, str(error), ended.removesuffix(b"\r"))
 
-    def _object(self, text: bytes, place: str) -> dict[str, Any]:
-        try:
-            row = json.loads(text.decode("utf-8"), parse_int=float)
-        except UnicodeDecodeError as error:
-            byte = text[error.start]
-            raise InputError(f"{place}: byte 0x{byte:02x} is not UTF-8 text; save the file as UTF-8") from None
-        except json.JSONDecodeError as error:
-            what = f"{error.msg} at column {error.colno}"
-            raise InputError(f"{place}: broken JSON ({what}); write one whole object a line") from None
-        except RecursionError:
-            raise InputError(f"{place}: JSON nested too deeply; write one flat object a line") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: {shortened(str(row))} is not a JSON object; write one object a line")
-        return row
+
+def json_in(text: bytes, place: str, wanted: str = "object a line") -> Any:
+    """Parse one text, every number as a float; raises `InputError`, beginning with `place`, if it is broken."""
+    try:
+        return json.loads(text.decode("utf-8"), parse_int=float)
+    except UnicodeDecodeError as error:
+        byte = text[error.start]
+        raise InputError(f"{place}: byte 0x{byte:02x} is not UTF-8 text; save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        what = f"{error.msg} at column {error.colno}"
+        raise InputError(f"{place}: broken JSON ({what}); write one whole {wanted}") from None
+    except RecursionError:
+        raise InputError(f"{place}: JSON nested too deeply; write one flat {wanted}") from None
 
 
-def _parse_fast(data: bytes, fields: Sequence[str]) -> list[FloatArray] | None:
+def object_in(text: bytes, place: str, wanted: str = "object a line") -> dict[str, Any]:
+    """Parse one object; raises `InputError`, beginning with `place`, if it is broken or something else."""
+    row = json_in(text, place, wanted)
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: {shortened(str(row))} is not a JSON object; write one {wanted}")
+    return row
+
+
+def parse_fast(data: bytes, fields: Sequence[str]) -> list[FloatArray] | None:
+    """Return (n,) values of each field in n lines of JSON, or None if some line must be looked at on its own."""
     import pyarrow as pa
     import pyarrow.json
 
@@ -165,11 +173,14 @@ def _parse_fast(data: bytes, fields: Sequence[str]) -> list[FloatArray] | None:
     return [table[field].to_numpy() for field in fields] if len(table) == lines else None
 
 
-def _value(value: object, place: str) -> float:
+def value_of(value: object, place: str, mend: str = MEND) -> float:
+    """Return a parsed value as a number; raises `InputError`, beginning with `place`, if it cannot be one."""
     if value is None:
         return math.nan
-    if isinstance(value, bool | float):
+    if isinstance(value, bool | float | int):
         return usable(float(value), place)
     if isinstance(value, str):
-        return number(value, place)
-    raise InputError(f"{place}: a nested {'list' if isinstance(value, list) else 'object'} is not a number; {MEND}")
+        return number(value, place, mend)
+    nested: dict[type, str] = {list: "a nested list", dict: "a nested object"}
+    what = nested.get(type(value), f"a value of type {type(value).__name__}")
+    raise InputError(f"{place}: {what} is not a number; {mend}")
