@@ -2,18 +2,29 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo test test-all bench picture clean
+.PHONY: help demo demo-kafka kafka kafka-stop test test-all bench picture clean
 
 help:
-	@echo "make demo      install into .venv and find anomalies in real sensor records"
-	@echo "make test      install into .venv and run every check that is not slow"
-	@echo "make test-all  the same with the slow tests"
-	@echo "make bench     compare with other packages"
-	@echo "make picture   draw the picture of the README anew"
-	@echo "make clean     remove .venv and caches"
+	@echo "make demo        install into .venv and find anomalies in real sensor records"
+	@echo "make demo-kafka  learn from a real Kafka topic, be killed, go on (needs Java 17 and Maven)"
+	@echo "make kafka       start a real Kafka broker on 127.0.0.1:9092; make kafka-stop ends it"
+	@echo "make test        install into .venv and run every check that is not slow"
+	@echo "make test-all    the same with the slow tests"
+	@echo "make bench       compare with other packages"
+	@echo "make picture     draw the picture of the README anew"
+	@echo "make clean       remove .venv and caches"
 
 demo: .venv/installed
 	@$(BIN)/stream-em demo
+
+demo-kafka: .venv/installed-kafka
+	@deploy/kafka/broker with $(BIN)/python deploy/kafka/demo.py
+
+kafka:
+	@deploy/kafka/broker start
+
+kafka-stop:
+	@deploy/kafka/broker stop
 
 test: .venv/installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check -m "not slow"
@@ -45,5 +56,10 @@ clean:
 	@touch $@
 
 .venv/installed-dev: .venv/installed
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka,confluent]"
 	@$(PIP) --constraint constraints.txt --group dev
+	@touch $@
+
+.venv/installed-kafka: .venv/installed
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka]"
 	@touch $@

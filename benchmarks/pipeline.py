@@ -57,7 +57,7 @@ def with_(config: Config, passes: int) -> Config:
 
 def learned(config: Config) -> None:
     """Learn and keep nothing."""
-    pipeline = Pipeline(new_learner(config), source_of(config.source))
+    pipeline = Pipeline(new_learner(config), source_of(config))
     pipeline.run()
     pipeline.close()
 

@@ -8,8 +8,10 @@ from msgspec import Meta
 from stream_em.errors import InputError
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models.interface import Settings
+from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.settings import KafkaSettings
 
-SinkType = Literal["jsonl", "csv", "parquet"]
+SinkType = Literal["jsonl", "csv", "parquet", "kafka"]
 What = Literal["posteriors", "log-likelihoods", "parameters", "events"]
 OnError = Literal["fail", "skip", "dead-letter"]
 LONGEST_INTERVAL = 366 * 86400.0
@@ -51,16 +53,28 @@ class SinkSection(Section, frozen=True):
     """One output."""
 
     what: Annotated[What, Meta(description="what to write")]
-    type: Annotated[SinkType, Meta(description="file format; Parquet is a folder of files")] = "parquet"
+    type: Annotated[SinkType, Meta(description="file format, or kafka; Parquet is a folder of files")] = "parquet"
     path: Annotated[Text | None, Meta(description="inside the run folder unless absolute; default: named by what")] = (
         None
     )
+    topic: Annotated[
+        Text | None, Meta(description="for kafka: where the rows go, as JSON with the source's place as key")
+    ] = None
     every_records: Annotated[Count, Meta(description="for parameters: records between two rows")] = 100_000
     rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a topic without Kafka, and Kafka without a topic."""
+        if (self.type == "kafka") != (self.topic is not None):
+            raise InputError("topic: is needed for a sink of type kafka, and for no other")
+        if self.type == "kafka" and self.path is not None:
+            raise InputError("path: a sink of type kafka has a topic, and no path")
+
     @property
     def file(self) -> str:
-        """Where it writes."""
+        """Where it writes: a path, or topic: and a name."""
+        if self.type == "kafka":
+            return f"topic:{self.topic}"
         return self.path or (self.what if self.type == "parquet" else f"{self.what}.{self.type}")
 
 
@@ -85,13 +99,14 @@ class Serve(Section, frozen=True):
 class Config(Section, frozen=True):
     """A whole config."""
 
-    source: FilesSource
+    source: FilesSource | KafkaSettings
     model: Settings
     learner: LearnerSettings = LearnerSettings()
     snapshots: Snapshots = Snapshots()
     sinks: tuple[SinkSection, ...] = ()
     run: Run = Run()
     serve: Serve | None = None
+    kafka: Connection | None = None
 
     def __post_init__(self) -> None:
         """Raise `InputError` for tables that contradict each other."""

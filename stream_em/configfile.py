@@ -16,10 +16,13 @@ from stream_em.config import Config, FilesSource
 from stream_em.errors import InputError
 from stream_em.models import model_type
 from stream_em.stepsize import Stepsize
+from stream_em.streams.kafka.connection import Secret
+from stream_em.streams.kafka.settings import KafkaSettings
 
-SOURCES = {"files": FilesSource}
+SOURCES: dict[str, type[FilesSource] | type[KafkaSettings]] = {"files": FilesSource, "kafka": KafkaSettings}
 _SECRET = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 _LARGEST_CONFIG = 1 << 20
+_SECRET_NAMES = re.compile("password|secret|token|sasl.jaas|key.pem", re.IGNORECASE)
 
 
 class Loaded(NamedTuple):
@@ -179,6 +182,7 @@ def _section(raw: dict[str, Any], kind: type[msgspec.Struct], place: str) -> Any
     values = {}
     for name, value in raw.items():
         if not (tagged and name == "type"):
+            _check_secret(value, fields[name].type, f"{place}.{name}")
             values[name] = _value(value, fields[name].type, f"{place}.{name}")
     for name, field in fields.items():
         if field.required and name not in values:
@@ -205,7 +209,21 @@ def _value(value: Any, kind: Any, key: str) -> Any:
         raise InputError(f"{key}: expected {expected(kind)}, not {_short(value)}{near}") from None
 
 
+def _check_secret(value: Any, kind: Any, key: str) -> None:
+    """Raise `InputError` for a password that is written down: configs are copied, and kept in run folders."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if _SECRET_NAMES.search(str(name)):
+                _check_secret(inner, Secret, f"{key}.{name}")
+        return
+    is_secret = get_origin(kind) is Annotated and any((meta.extra or {}).get("secret") for meta in get_args(kind)[1:])
+    if is_secret and not isinstance(value, _Text):
+        raise InputError(f"{key}: a secret must not be written down; write ${{NAME}} and set NAME in the environment")
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
     return str(value) if isinstance(value, _Text) else value
 
 

@@ -9,6 +9,7 @@ from stream_em.config import Run, Serve, SinkSection, Snapshots
 from stream_em.configfile import SOURCES
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models import all_models
+from stream_em.streams.kafka.connection import Connection
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,6 +34,7 @@ def config_schema() -> str:
             "sinks": {"type": "array", "items": _definition(SinkSection)},
             "run": _definition(Run),
             "serve": _definition(Serve),
+            "kafka": _definition(Connection),
         },
         "required": ["source", "model"],
         "additionalProperties": False,

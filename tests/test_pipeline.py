@@ -17,6 +17,7 @@ from stream_em.pipeline.outputs import Output
 from stream_em.runs.folder import RunFolder, set_run_aside
 from stream_em.runs.journal import Journal, read_journal
 from stream_em.sinks import sink_for
+from stream_em.sinks.deadletters import DeadLetterFile
 from stream_em.streams.records import Note, Rejected
 
 CASE = next(case for case in CASES if case.name == "mixture-diag")
@@ -28,6 +29,7 @@ class MemorySource:
 
     fields = ("a", "b", "c")
     lag = (7, "records")
+    trouble = None
 
     def __init__(self, X, bad=(), notes=None, wait_at=None, fail_at=None):
         self.X, self.bad, self.notes, self.wait_at, self.fail_at = X, set(bad), notes or {}, wait_at, fail_at
@@ -96,7 +98,7 @@ def opened(folder_path, source, sections=SECTIONS, limit=None, dead_letters=True
         output.sink.open(progress.sinks.get(output.file))
     letters = None
     if dead_letters:
-        letters = sink_for("jsonl", folder_path / "dead-letter.jsonl")
+        letters = DeadLetterFile(folder_path / "dead-letter.jsonl")
         letters.open(progress.sinks.get("dead-letter.jsonl"))
     journal.begin(progress.records)
     settings = {"snapshots": Snapshots(every_records=1000), "error_rate": ErrorRate(0.5, 1000)} | more

@@ -1,6 +1,7 @@
 """`stream-em check`."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ def check(
     """Check a config and that its data can be opened; nothing is learned or written."""
     # Nothing is computed here, and importing the compiler would take longer than all the rest.
     os.environ["NUMBA_DISABLE_JIT"] = "1"
-    from stream_em.errors import InputError
+    from stream_em.errors import InputError, OutsideError
 
     if schema:
         from stream_em.configschema import config_schema
@@ -30,11 +31,10 @@ def check(
     from stream_em.pipeline.assemble import source_of
 
     loaded, folder = with_folder(load_config(config, settings or []), Path("runs") / config.stem)
-    piped = loaded.config.source.path in ("-", ["-"])
     try:
-        with source_of(loaded.config.source) as source:
-            fields = "standard input" if piped else ", ".join(source.fields)
-    except InputError as error:
-        raise InputError(f"{config}: [source]: {hide(str(error), loaded.secrets)}") from None
+        with closing(source_of(loaded.config)) as source:
+            found = source.probe()
+    except (InputError, OutsideError) as error:
+        raise type(error)(f"{config}: [source]: {hide(str(error), loaded.secrets)}") from None
     model = loaded.config.model
-    print(f"{config}: ok: {model.name} of {model.n_components} from {fields} into {folder}")
+    print(f"{config}: ok: {model.name} of {model.n_components} from {found} into {folder}")

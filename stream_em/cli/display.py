@@ -12,7 +12,7 @@ import structlog
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
 from stream_em.cli.output import console
-from stream_em.config import Config
+from stream_em.config import Config, FilesSource
 from stream_em.pipeline.loop import Outcome, Pipeline
 from stream_em.pipeline.status import Status
 from stream_em.streams.files import FileSource
@@ -57,12 +57,14 @@ class Display:
         """Show this pipeline from now on."""
         status = pipeline.status
         self.tell("started", run=str(self._folder), records=status.records, fields=list(pipeline.source.fields))
-        source, section = pipeline.source, self._source
-        if isinstance(source, FileSource) and not section.follow and source.n_bytes is not None:
-            self._progress.update(self._task, total=source.n_bytes * section.passes)
-            self._bytes_read = lambda: source.bytes_read
         pipeline.on_tick = self._tick
         pipeline.on_event = lambda kind, detail: self.tell(kind, detail=detail)
+        source, section = pipeline.source, self._source
+        if not isinstance(source, FileSource) or not isinstance(section, FilesSource) or section.follow:
+            return
+        if source.n_bytes is not None:
+            self._progress.update(self._task, total=source.n_bytes * section.passes)
+            self._bytes_read = lambda: source.bytes_read
 
     def tell(self, event: str, **more: Any) -> None:
         """Say that something happened."""

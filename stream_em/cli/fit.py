@@ -85,13 +85,13 @@ def fit(
         run=Run(folder=None if out is None else str(out)),
     )
     with ExitStack() as stack:
-        source_of(config.source).close()
+        source_of(config).close()
         if out is not None:
             places.prepare_output(out)
         display = stack.enter_context(Display(config, out, quiet=quiet, logs=False))
         compiling = compile_kernels(config.model)
         if out is None or places.is_snapshot_name(out):
-            pipeline = Pipeline(new_learner(config), source_of(config.source))
+            pipeline = Pipeline(new_learner(config), source_of(config))
             stack.callback(pipeline.close)
         else:
             pipeline = stack.enter_context(pipeline_of(config, out, text_of(config)))

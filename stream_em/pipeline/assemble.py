@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stream_em.config import Config, FilesSource, SinkSection
+from stream_em.config import Config, SinkSection
 from stream_em.errors import InputError
 from stream_em.learning.learner import Learner
 from stream_em.learning.store import Progress, Snapshot
@@ -16,8 +16,16 @@ from stream_em.pipeline.outputs import Output
 from stream_em.runs.folder import DEAD_LETTERS, RunFolder
 from stream_em.runs.journal import Journal
 from stream_em.sinks import sink_for
+from stream_em.sinks.deadletters import DeadLetterFile, DeadLetters, DeadLetterTopic
 from stream_em.sinks.interface import Sink
-from stream_em.streams.files import FileSource, open_source
+from stream_em.streams.files import open_source
+from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.producing import Producer
+from stream_em.streams.kafka.settings import KafkaSettings
+from stream_em.streams.records import Source
+
+PATIENCE_SECONDS = 300.0
+"""So long a sink waits for a broker that is away."""
 
 
 def new_learner(config: Config) -> Learner:
@@ -26,8 +34,13 @@ def new_learner(config: Config) -> Learner:
     return Learner(config.model, **settings)
 
 
-def source_of(section: FilesSource, until_end: bool = False) -> FileSource:
-    """Open the source that a config describes; with `until_end` it ends where its data end now."""
+def source_of(config: Config, until_end: bool = False) -> Source:
+    """Return the source that a config describes; with `until_end` it ends where its data end now."""
+    section = config.source
+    if isinstance(section, KafkaSettings):
+        from stream_em.streams.kafka.source import KafkaSource
+
+        return KafkaSource(config.kafka or Connection(), section, until_end)
     return open_source(
         section.path,
         fields=section.fields,
@@ -50,7 +63,7 @@ def pipeline_of(
     """
     closing: list[Any] = []
     try:
-        source = source_of(config.source, until_end)
+        source = source_of(config, until_end)
         closing.append(source)
         folder = RunFolder(folder_path, config.snapshots.keep)
         closing.append(folder)
@@ -66,12 +79,17 @@ def pipeline_of(
         progress = Progress() if snapshot is None else snapshot.progress
         source.seek(progress.source, limit)
         _check_fields(learner, source)
-        outputs = [Output(sink, _opened(sink, folder, journal, progress)) for sink in config.sinks]
-        closing += [output.sink for output in outputs]
+        outputs = []
+        for section in config.sinks:
+            outputs.append(Output(section, _sink(section, config, folder)))
+            closing.append(outputs[-1].sink)
+            _open(outputs[-1].sink, section.file, section.type == "kafka", folder, journal, progress)
         dead_letters = None
         if config.source.on_error == "dead-letter":
-            dead_letters = _opened(SinkSection("events", "jsonl", DEAD_LETTERS), folder, journal, progress)
+            topic = getattr(config.source, "dead_letter_topic", None)
+            dead_letters = _dead_letters(topic, config, folder)
             closing.append(dead_letters)
+            _open(dead_letters, DEAD_LETTERS, topic is not None, folder, journal, progress)
         journal.begin(progress.records)
         pipeline = Pipeline(
             learner,
@@ -115,7 +133,7 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
     return learner
 
 
-def _check_fields(learner: Learner, source: FileSource) -> None:
+def _check_fields(learner: Learner, source: Source) -> None:
     if learner.fields and learner.fields != source.fields:
         raise InputError(
             f"source.fields: are {', '.join(source.fields)}, but this run has learned {', '.join(learner.fields)};"
@@ -123,13 +141,36 @@ def _check_fields(learner: Learner, source: FileSource) -> None:
         )
 
 
-def _opened(section: SinkSection, folder: RunFolder, journal: Journal, progress: Progress) -> Sink:
-    path = folder.output(section.file)
-    position = progress.sinks.get(section.file)
-    if position is None and path.exists() and not journal.claimed(str(path)):
-        raise InputError(f"{path}: exists and was not written by this run; move it away, or choose another sink path")
-    journal.claim(str(path))
+def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
+    if section.type == "kafka":
+        from stream_em.sinks.topic import TopicSink
+
+        return TopicSink(str(section.topic), _producer(config))
     options = {"rows_per_file": section.rows_per_file} if section.type == "parquet" else {}
-    sink = sink_for(section.type, path, **options)
+    return sink_for(section.type, folder.output(section.file), **options)
+
+
+def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadLetters:
+    return DeadLetterFile(folder.output(DEAD_LETTERS)) if topic is None else DeadLetterTopic(topic, _producer(config))
+
+
+def _producer(config: Config) -> Producer:
+    from stream_em.streams.kafka.producing import open_producer
+
+    patience = config.source.give_up_after if isinstance(config.source, KafkaSettings) else PATIENCE_SECONDS
+    return open_producer(config.kafka or Connection(), patience)
+
+
+def _open(
+    sink: Sink | DeadLetters, file: str, is_topic: bool, folder: RunFolder, journal: Journal, progress: Progress
+) -> None:
+    """Let a sink go on where the snapshot says; raises `InputError` if something else wrote the file that it names."""
+    position = progress.sinks.get(file)
+    if not is_topic:
+        path = folder.output(file)
+        if position is None and path.exists() and not journal.claimed(str(path)):
+            raise InputError(
+                f"{path}: exists and was not written by this run; move it away, or choose another sink path"
+            )
+        journal.claim(str(path))
     sink.open(position)
-    return sink

@@ -20,10 +20,9 @@ from stream_em.learning.state import Event
 from stream_em.learning.store import RECENT_RECORDS, Progress, Snapshot
 from stream_em.pipeline.outputs import Output, Taken
 from stream_em.pipeline.status import Status
-from stream_em.runs.folder import RunFolder
+from stream_em.runs.folder import DEAD_LETTERS, RunFolder
 from stream_em.runs.journal import Journal
-from stream_em.sinks.interface import Sink
-from stream_em.sinks.tables import rejected_rows
+from stream_em.sinks.deadletters import DeadLetters
 from stream_em.streams.ahead import read_patiently
 from stream_em.streams.records import Block, Note, Source
 
@@ -75,7 +74,7 @@ class Pipeline:
         source: Source,
         *,
         outputs: Sequence[Output] = (),
-        dead_letters: Sink | None = None,
+        dead_letters: DeadLetters | None = None,
         folder: RunFolder | None = None,
         journal: Journal | None = None,
         progress: Progress | None = None,
@@ -168,7 +167,7 @@ class Pipeline:
         self._journal_refresh()
         sinks = {output.file: output.sink.flush() for output in self.outputs}
         if self._dead_letters is not None:
-            sinks[self._dead_letters.path.name] = self._dead_letters.flush()
+            sinks[DEAD_LETTERS] = self._dead_letters.flush()
         self.progress = msgspec.structs.replace(self.progress, sinks=sinks)
         path = self.folder.store.write(self.learner, self.progress, self._recent)
         self._saved, self._saved_at = self.progress, self._clock()
@@ -225,7 +224,7 @@ class Pipeline:
         if not block.rejected:
             return
         if self._dead_letters is not None:
-            self._dead_letters.write(rejected_rows(block.rejected))
+            self._dead_letters.write(block.rejected)
         if self._rejected_since == 0:
             self._happened(
                 [("rejected", f"{len(block.rejected)} records in a block; the first: {block.rejected[0].reason}")]
@@ -261,7 +260,7 @@ class Pipeline:
     def _tick(self) -> None:
         now = self._clock()
         if now - self._looked_at >= LAG_SECONDS:
-            self.status.lag, self._looked_at = self.source.lag, now
+            self.status.lag, self.status.trouble, self._looked_at = self.source.lag, self.source.trouble, now
         every = self._snapshots.every_records
         due = every is not None and self.progress.records // every > self._saved.records // every
         if due or now - self._saved_at >= self._snapshots.every_seconds:

@@ -18,6 +18,8 @@ class Status:
     mean_log_likelihood: float = math.nan
     """Running mean of the whole run."""
     lag: tuple[int, str] | None = None
+    trouble: str | None = None
+    """What keeps the source from giving records, if anything."""
     blocks: int = 0
     block_seconds: float = 0.0
     """Summed time of scoring, learning and writing blocks."""
@@ -39,6 +41,8 @@ class Status:
         if not self.running:
             return "not running"
         silent = time.monotonic() - self.last_progress
+        if silent > stalled_after and self.trouble is not None:
+            return f"no progress for {silent:.0f} s: {self.trouble}"
         if silent > stalled_after and self.lag is not None and self.lag[0] > 0:
             return f"no progress for {silent:.0f} s with {self.lag[0]:,} {self.lag[1]} waiting"
         return None

@@ -36,6 +36,11 @@ class StatusCollector(Collector):
             "Running mean predictive log-likelihood in nats a record.",
             status.mean_log_likelihood,
         )
+        yield GaugeMetricFamily(
+            "stream_em_source_up",
+            "Whether the source can be reached: 0 while a broker is away.",
+            float(status.trouble is None),
+        )
         if status.lag is not None:
             lag = GaugeMetricFamily("stream_em_lag", "What waits in the source.", labels=["unit"])
             lag.add_metric([status.lag[1]], status.lag[0])

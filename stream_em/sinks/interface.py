@@ -20,8 +20,6 @@ class Sink(Protocol):
     nothing had happened, whenever it was flushed. All methods raise `OutsideError` if the disk refuses.
     """
 
-    path: Path
-
     def open(self, position: dict[str, Any] | None) -> None:
         """Go on at a position, or begin anew if it is None; raises `InputError` if less is there than was written."""
         ...

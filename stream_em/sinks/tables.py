@@ -45,17 +45,27 @@ def event_rows(events: Sequence[Event]) -> Rows:
 
 
 def rejected_rows(rejected: Sequence[Rejected]) -> Rows:
-    """Return where each unusable record came from, why it is unusable, and its bytes: as text, or else in base64."""
+    """Return where each unusable record came from, why it is unusable, and its bytes: as text, or else in base64.
+
+    A message's key and headers are there if any of them has some.
+    """
     texts = [_as_text(record.content) for record in rejected]
-    return {
+    rows: Rows = {
         "place": [record.place for record in rejected],
         "reason": [record.reason for record in rejected],
         "text": texts,
         "base64": [
-            base64.b64encode(record.content).decode() if text is None else None
-            for record, text in zip(rejected, texts, strict=True)
+            _in_base64(record.content) if text is None else None for record, text in zip(rejected, texts, strict=True)
         ],
     }
+    if any(record.key is not None or record.headers for record in rejected):
+        rows["key"] = [_in_base64(record.key) for record in rejected]
+        rows["headers"] = [[[name, _in_base64(value)] for name, value in record.headers] for record in rejected]
+    return rows
+
+
+def _in_base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
 
 
 def _as_text(content: bytes) -> str | None:

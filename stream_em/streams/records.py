@@ -14,11 +14,13 @@ LARGEST = 1e100
 
 
 class Rejected(NamedTuple):
-    """A record that could not be used, where it came from, why, and its original bytes."""
+    """A record that could not be used, where it came from, why, and its original bytes; a message's key and headers."""
 
     place: dict[str, str | int]
     reason: str
     content: bytes
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class Note(NamedTuple):
@@ -64,6 +66,15 @@ class Source(Protocol):
     @property
     def lag(self) -> tuple[int, str] | None:
         """How much is known to wait beyond what was read, and in what unit ("bytes", "records"); None if unknown."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps records from coming, if anything: a broker that is away."""
+        ...
+
+    def probe(self) -> str:
+        """Say in words what would be read; raises `InputError` or `OutsideError` if it cannot be."""
         ...
 
     def __iter__(self) -> Iterator[Block]: ...

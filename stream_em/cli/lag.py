@@ -1,0 +1,53 @@
+"""`stream-em lag`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_em.cli.run import CONFIG, SET
+
+
+def lag(
+    config: CONFIG,
+    settings: SET = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Show how far a run of a Kafka config is behind: position, end and lag of each partition."""
+    import json
+
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from stream_em.cli.output import console
+    from stream_em.configfile import hide, load_config, with_folder
+    from stream_em.errors import InputError, OutsideError
+    from stream_em.learning import store
+    from stream_em.streams.kafka.connection import Connection
+    from stream_em.streams.kafka.lag import partition_lags
+    from stream_em.streams.kafka.settings import KafkaSettings
+
+    loaded, folder = with_folder(load_config(config, settings or []), Path("runs") / config.stem)
+    source = loaded.config.source
+    if not isinstance(source, KafkaSettings):
+        raise InputError(f'{config}: lag is about a source of type "kafka"')
+    paths = store.SnapshotStore(folder / "snapshots").paths()
+    position = store.read(paths[-1]).progress.source if paths else None
+    try:
+        rows = partition_lags(loaded.config.kafka or Connection(), source, position)
+    except (InputError, OutsideError) as error:
+        raise type(error)(hide(str(error), loaded.secrets)) from None
+    if as_json:
+        print(json.dumps([row._asdict() for row in rows]))
+        return
+    table = Table(box=SIMPLE)
+    for title in ("topic", "partition", "position", "end", "lag", "seconds"):
+        table.add_column(title, justify="left" if title == "topic" else "right")
+    for row in rows:
+        behind = "" if row.seconds is None else f"{row.seconds:,.1f}"
+        table.add_row(row.topic, str(row.partition), f"{row.position:,}", f"{row.end:,}", f"{row.lag:,}", behind)
+    console().print(table)
+    total = sum(row.lag for row in rows)
+    console().print(
+        f"{total:,} messages behind, by the newest snapshot" if paths else f"no snapshot yet; {total:,} to read"
+    )

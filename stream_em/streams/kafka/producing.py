@@ -1,0 +1,146 @@
+"""Two clients that write, behind one interface."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from stream_em.errors import OutsideError
+from stream_em.streams.kafka import confluent, kafkapython
+from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.interface import BrokerAwayError
+
+LINGER_MILLISECONDS = 20
+BATCH_BYTES = 256 << 10
+MOST_BYTES = 16 << 20
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Producer(Protocol):
+    """A connection that writes; every message is kept by the broker when `flush` returns."""
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Send a message, perhaps later; raises `OutsideError` if an earlier one failed."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until the broker has acknowledged all messages; raises `OutsideError` if it does not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; what was not flushed may be lost."""
+        ...
+
+
+def open_producer(connection: Connection, patience: float) -> Producer:
+    """Connect; `patience` is how many seconds a message may wait for a broker that is away.
+
+    Raises `OutsideError` if there is none now.
+    """
+    try:
+        if connection.client == "confluent-kafka":
+            return _ConfluentProducer(connection, patience)
+        return _KafkaPythonProducer(connection, patience)
+    except BrokerAwayError as error:
+        raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
+
+
+@contextmanager
+def _given_up(blaming: AbstractContextManager[None]) -> Iterator[None]:
+    try:
+        with blaming:
+            yield
+    except BrokerAwayError as error:
+        raise OutsideError(f"kafka: {error}; run again when it is back: the run goes on where it stopped") from None
+
+
+class _KafkaPythonProducer:
+    def __init__(self, connection: Connection, patience: float) -> None:
+        import kafka
+
+        self._connection = connection
+        self._patience = patience
+        self._failed: list[BaseException] = []
+        arguments = {
+            "linger_ms": LINGER_MILLISECONDS,
+            "batch_size": BATCH_BYTES,
+            "max_request_size": MOST_BYTES,
+            "delivery_timeout_ms": int(1000 * patience),
+            "max_block_ms": int(1000 * patience),
+        } | connection.for_kafka_python()
+        self._producer = kafkapython.connected(connection, kafka.KafkaProducer, arguments)
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        self._check()
+        with _given_up(kafkapython.blaming(self._connection, self._patience)):
+            future = self._producer.send(topic, key=key, value=value, headers=list(headers))
+        future.add_errback(self._failed.append)
+
+    def flush(self) -> None:
+        with _given_up(kafkapython.blaming(self._connection, self._patience)):
+            self._producer.flush(timeout=self._patience)
+        self._check()
+
+    def close(self) -> None:
+        self._producer.close(timeout=0)
+
+    def _check(self) -> None:
+        if self._failed:
+            with _given_up(kafkapython.blaming(self._connection, self._patience)):
+                raise self._failed[0]
+
+
+class _ConfluentProducer:
+    def __init__(self, connection: Connection, patience: float) -> None:
+        ck = confluent.library()
+        self._connection = connection
+        self._patience = patience
+        self._failed: list[Any] = []
+        arguments = {
+            "linger.ms": LINGER_MILLISECONDS,
+            "batch.size": BATCH_BYTES,
+            "message.max.bytes": MOST_BYTES,
+            "enable.idempotence": True,
+            "message.timeout.ms": int(1000 * patience),
+            "logger": confluent.LOG,
+            "error_cb": self._note,
+            "on_delivery": self._delivered,
+        } | connection.for_confluent()
+        with confluent.blaming(connection):
+            self._producer = ck.Producer(arguments)
+        with confluent.blaming(connection, connection.connect_timeout):
+            self._producer.list_topics(timeout=connection.connect_timeout)
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        while True:
+            self._check()
+            try:
+                self._producer.produce(topic, value, key, headers=list(headers))
+            except BufferError:
+                self._producer.poll(0.1)
+                continue
+            except confluent.library().KafkaException:
+                with _given_up(confluent.blaming(self._connection)):
+                    raise
+            self._producer.poll(0)
+            return
+
+    def flush(self) -> None:
+        waiting = self._producer.flush(self._patience)
+        self._check()
+        if waiting:
+            raise OutsideError(f"kafka: {waiting:,} messages were not acknowledged within {self._patience:.0f} s")
+
+    def close(self) -> None:
+        self._producer.purge()
+
+    def _note(self, error: Any) -> None:
+        if confluent.is_refusal(error):
+            self._failed.append(error)
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+    def _check(self) -> None:
+        if self._failed:
+            raise confluent.refused(self._failed[0], self._connection)

@@ -1,0 +1,272 @@
+"""`stream-em run` on a topic, and the commands around it, as a person uses them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from broker.cluster import PASSWORD, USER, consumed
+from broker.helpers import until
+
+import stream_em as sem
+from stream_em import cli
+from stream_em.learning.store import SnapshotStore, read
+from stream_em.runs.journal import read_journal
+
+STREAM_EM = str(Path(sys.executable).parent / "stream-em")
+RNG = np.random.default_rng(0)
+X = np.where(RNG.random((6000, 1)) < 0.3, RNG.normal(-5, 1, (6000, 2)), RNG.normal([5, 9], [2, 0.5], (6000, 2)))
+CONFIG = """
+[kafka]
+bootstrap_servers = "{address}"
+client = "{client}"
+
+[source]
+type = "kafka"
+topics = "{topic}"
+fields = ["a", "b"]
+block_size = 1000
+group = "{topic}-group"
+
+[model]
+type = "gaussian-mixture"
+covariance_type = "diag"
+
+[learner]
+starts = 2
+
+[run]
+folder = "{folder}"
+"""
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command in this process; return its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        return end.value.code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def topic(new_topic, send):
+    """A topic of three partitions that holds X."""
+    name = new_topic(3)
+    send(name, [json.dumps({"a": a, "b": b}).encode() for a, b in X.tolist()])
+    return name
+
+
+@pytest.fixture
+def config(tmp_path, address, client, topic):
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG.format(address=address, client=client, topic=topic, folder=tmp_path / "run"))
+    return path
+
+
+def newest(folder):
+    return read(SnapshotStore(folder / "snapshots").paths()[-1])
+
+
+def started(*arguments, **more):
+    process = subprocess.Popen([STREAM_EM, *map(str, arguments)], stderr=subprocess.PIPE, text=True, **more)
+    line = process.stderr.readline()
+    assert '"started"' in line, line
+    return process
+
+
+def test_a_run_learns_all_and_goes_on_where_it_stopped(run, config, topic, admin, tmp_path):
+    code, out, err = run("run", config, "--until-end", "--max-records", 2500)
+    assert (code, out) == (0, ""), err
+    assert newest(tmp_path / "run").learner.count == 2500
+    code, out, _ = run("lag", config, "--json")
+    rows = json.loads(out)
+    assert sum(row["lag"] for row in rows) == 3500
+    assert {row["topic"] for row in rows} == {topic}
+    assert all(0 < row["seconds"] < 600 for row in rows if row["lag"])
+    assert run("run", config, "--until-end")[0] == 0
+    snapshot = newest(tmp_path / "run")
+    assert snapshot.learner.count == 6000
+    learner = sem.Learner(sem.GaussianMixture(covariance_type="diag"), starts=2)
+    learner.learn(X)
+    ours, theirs = (np.sort(each.params.means, axis=0) for each in (snapshot.learner, learner))
+    np.testing.assert_allclose(ours, theirs, atol=0.3)
+    code, out, _ = run("lag", config)
+    assert "0 messages behind" in out
+    stored = admin.list_group_offsets(f"{topic}-group")
+    stored = stored.get(f"{topic}-group", stored)
+    assert sum(at.offset for at in stored.values()) == 6000
+
+
+def test_what_it_finds_goes_to_topics_with_the_place_as_key(run, config, new_topic, topic, address):
+    scores, events, params = new_topic(2), new_topic(1), new_topic(1)
+    config.write_text(
+        config.read_text()
+        + f'[[sinks]]\nwhat = "posteriors"\ntype = "kafka"\ntopic = "{scores}"\n'
+        + f'[[sinks]]\nwhat = "events"\ntype = "kafka"\ntopic = "{events}"\n'
+        + f'[[sinks]]\nwhat = "parameters"\ntype = "kafka"\ntopic = "{params}"\nevery_records = 2000\n'
+    )
+    code, _, err = run("run", config, "--until-end")
+    assert code == 0, err
+    rows = {key: json.loads(value) for key, value in consumed(address, scores, 6000)}
+    assert len(rows) == 6000
+    for key, row in rows.items():
+        assert key == f"{topic}-{row['partition']}-{row['offset']}"
+    scored = [row for row in rows.values() if row["log_likelihood"] is not None]
+    assert len(scored) == 5500
+    for row in scored:
+        assert abs(row["posterior_0"] + row["posterior_1"] - 1) < 1e-9
+    ((key, value), *_) = consumed(address, params, 3)
+    assert int(float(key)) == json.loads(value)["count"] >= 2000
+
+
+def test_dead_letters_keep_bytes_key_and_headers(run, config, new_topic, topic, send, address, tmp_path):
+    letters = new_topic(1)
+    send(topic, [b"\xff\x00", b"what"], 0, key=b"the key", headers=[("trace", b"\x01\x02")])
+    text = config.read_text()
+    config.write_text(
+        text.replace("block_size", f'on_error = "dead-letter"\ndead_letter_topic = "{letters}"\nblock_size')
+    )
+    code, _, err = run("run", config, "--until-end")
+    assert code == 0, err
+    _, second = consumed(address, letters, 2, headers=True)
+    assert "trace:" in second[0]
+    for name in ("stream_em.reason:", f"stream_em.topic:{topic}", "stream_em.partition:0", "stream_em.offset:"):
+        assert name in second[0]
+    assert "the key" in second[0]
+    assert second[1] == "what"
+    assert newest(tmp_path / "run").progress.rejected == 2
+    config.write_text(text.replace("block_size", 'on_error = "dead-letter"\nblock_size').replace("/run", "/file"))
+    assert run("run", config, "--until-end")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "file" / "dead-letter.jsonl").read_text().splitlines()]
+    assert [line["base64"] for line in lines] == ["/wA=", None]
+    assert lines[1]["place"] == {"topic": topic, "partition": 0, "offset": lines[0]["place"]["offset"] + 1}
+    assert (lines[0]["key"], lines[0]["headers"]) == ("dGhlIGtleQ==", [["trace", "AQI="]])
+
+
+def test_too_many_bad_messages_stop_the_run(run, config, topic, send):
+    send(topic, [b"bad"] * 3000, 0)
+    code, _, err = run(
+        "run", config, "--until-end", "--set", "source.on_error=skip", "--set", "source.max_error_rate=0.4"
+    )
+    assert code == 2
+    assert "records cannot be used, more than source.max_error_rate" in err.splitlines()[-1]
+
+
+def test_a_bad_message_is_one_line_with_its_place(run, config, topic, send):
+    send(topic, [b"bad"], 1)
+    code, _, err = run("run", config, "--until-end")
+    assert code == 2
+    assert f"topic {topic}, partition 1, offset " in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_sigterm_ends_it_within_two_seconds(config, topic, send, tmp_path, busy):
+    process = started("run", config)
+    folder = tmp_path / "run"
+    if busy:
+        for _ in range(20):
+            send(topic, [b'{"a": 1, "b": 2}'] * 5000)
+    else:
+        until(lambda: read_journal(folder / "journal.db", "refreshes"))
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert time.monotonic() - begin < 2
+    process.stderr.close()
+    snapshot = newest(folder)
+    places = snapshot.progress.source["topics"][topic]["partitions"]
+    assert snapshot.progress.records == sum(places.values())
+
+
+def test_lost_messages_are_exit_code_3_or_journalled(run, config, topic, admin, tmp_path):
+    from kafka import TopicPartition
+
+    run("run", config, "--until-end", "--max-records", 100)
+    admin.delete_records({TopicPartition(topic, number): 500 for number in range(3)})
+    code, out, err = run("run", config, "--until-end")
+    assert (code, out) == (3, "")
+    assert "is gone, the broker begins at 500; set source.on_data_loss" in err.splitlines()[-1]
+    assert run("run", config, "--until-end", "--set", "source.on_data_loss=earliest")[0] == 0
+    events = read_journal(tmp_path / "run" / "journal.db", "events")
+    assert [event["kind"] for event in events].count("data-loss") == 3
+    assert newest(tmp_path / "run").learner.count == 100 + 6000 - 1500
+
+
+def test_produce_loads_a_file_that_a_run_then_learns(run, config, new_topic, address, client, tmp_path):
+    data, topic = tmp_path / "data.parquet", new_topic(2)
+    pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), data)
+    for message_format in ("float64", "arrow"):
+        options = ("--bootstrap-servers", address, "--client", client, "--message-format", message_format)
+        code, out, err = run("produce", data, "--topic", topic, *options)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"6,000 records into {topic}: ")
+        settings = ("--set", f"source.topics={topic}", "--set", f"source.format={message_format}")
+        code, _, err = run("run", config, "--until-end", "--fresh", *settings, "--max-records", 6000)
+        assert code == 0, err
+        snapshot = newest(tmp_path / "run")
+        assert snapshot.learner.count == 6000
+        topic = new_topic(2)
+
+
+def test_check_says_what_would_be_read(run, config, topic):
+    code, out, err = run("check", config)
+    assert (code, err) == (0, "")
+    assert f"from {topic} (3 partitions, 6,000 messages)" in out
+
+
+@pytest.fixture
+def secure(config, own_broker, client, monkeypatch):
+    """The config over TLS with a password from the environment."""
+    monkeypatch.setenv("KAFKA_PASSWORD", PASSWORD)
+    text = config.read_text()
+    _, _, rest = text.partition("[source]")
+    config.write_text(
+        f'[kafka]\nbootstrap_servers = "{own_broker.secure_address}"\nclient = "{client}"\n'
+        f'security_protocol = "SASL_SSL"\nsasl_mechanism = "SCRAM-SHA-256"\nsasl_username = "{USER}"\n'
+        f'sasl_password = "${{KAFKA_PASSWORD}}"\nssl_cafile = "{own_broker.certificate}"\nconnect_timeout = 10\n'
+        f"[source]{rest}"
+    )
+    return config
+
+
+def test_tls_and_passwords_and_no_secret_on_the_disk(run, secure, tmp_path):
+    code, _, err = run("run", secure, "--until-end", "--set", "run.log_every_seconds=0.01")
+    assert code == 0, err
+    assert newest(tmp_path / "run").learner.count == 6000
+    assert PASSWORD not in err
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+    assert "${KAFKA_PASSWORD}" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_wrong_password_is_one_line_without_it(run, secure, monkeypatch):
+    monkeypatch.setenv("KAFKA_PASSWORD", "wr0ng-secret")
+    code, out, err = run("run", secure, "--until-end")
+    assert (code, out) == (3, "")
+    assert "refuses" in err.splitlines()[-1]
+    assert "sasl_password" in err.splitlines()[-1]
+    assert "wr0ng-secret" not in err
+
+
+def test_a_certificate_that_nobody_trusts_is_one_line(run, secure):
+    code, out, err = run("run", secure, "--until-end", "--set", "kafka.ssl_cafile=/etc/ssl/certs/ca-certificates.crt")
+    assert (code, out) == (3, "")
+    assert "certificate" in err.splitlines()[-1]
+
+
+def test_a_password_that_is_written_down_is_refused(run, secure):
+    secure.write_text(secure.read_text().replace("${KAFKA_PASSWORD}", "hunter2"))
+    code, _, err = run("run", secure)
+    assert code == 2
+    assert "kafka.sasl_password: a secret must not be written down; write ${NAME}" in err
+    assert "hunter2" not in err
