@@ -94,6 +94,43 @@ def test_the_cache_folder_can_be_chosen_and_need_not_be_writable(tmp_path, monke
     assert not dispatch.cache_folder().startswith(str(tmp_path / "file"))
 
 
+def test_a_folder_that_cannot_be_written_is_copied_once(tmp_path, monkeypatch):
+    kept = tmp_path / "image" / dispatch.source_digest() / "kernels_0"
+    kept.mkdir(parents=True)
+    (kept / "f.nbc").write_bytes(b"machine code")
+    kept.parent.chmod(0o555)
+    monkeypatch.setenv("STREAM_EM_CACHE_DIR", str(tmp_path / "image"))
+    monkeypatch.setattr(dispatch.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(dispatch.os, "access", lambda path, mode: False)
+    copy = Path(dispatch.cache_folder())
+    assert copy.is_relative_to(tmp_path / f"stream_em-{os.getuid()}")
+    assert copy.stat().st_mode & 0o777 == 0o700
+    assert (copy / "kernels_0" / "f.nbc").read_bytes() == b"machine code"
+    (copy / "kernels_0" / "g.nbc").touch()
+    assert dispatch.cache_folder() == str(copy)
+    assert (copy / "kernels_0" / "g.nbc").exists()
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name], "nothing half-copied is left"
+
+
+@pytest.mark.parametrize("spoil", ["link", "open", "file"])
+def test_code_is_not_loaded_from_where_others_can_write(tmp_path, monkeypatch, spoil):
+    home = tmp_path / f"stream_em-{os.getuid()}"
+    if spoil == "link":
+        (tmp_path / "theirs").mkdir()
+        home.symlink_to(tmp_path / "theirs")
+    elif spoil == "open":
+        home.mkdir()
+        home.chmod(0o777)
+    else:
+        home.touch()
+    monkeypatch.setenv("STREAM_EM_CACHE_DIR", str(tmp_path / "image"))
+    monkeypatch.setattr(dispatch.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(dispatch.os, "access", lambda path, mode: False)
+    chosen = Path(dispatch.cache_folder())
+    assert not chosen.is_relative_to(home)
+    assert chosen.stat().st_mode & 0o077 == 0
+
+
 def test_generic_chooses_by_type_and_falls_back_to_its_body():
     from typing import NamedTuple
 

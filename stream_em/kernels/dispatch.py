@@ -7,8 +7,11 @@ with NUMBA_DISABLE_JIT=1; then numba, which takes a second, is not even imported
 import hashlib
 import inspect
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -41,17 +44,44 @@ def source_digest() -> str:
 def cache_folder() -> str:
     """Return the folder of compiled code: $STREAM_EM_CACHE_DIR or the user's cache, then the digest of the sources.
 
-    numba does not see that a callee in another file has changed; a folder per digest makes stale code impossible.
+    numba does not see that a callee in another file has changed; a folder per digest makes stale code impossible. A
+    folder that cannot be written, such as that of a read-only image, numba does not even read: then it is a copy of it.
     """
     chosen = os.environ.get("STREAM_EM_CACHE_DIR")
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(chosen) if chosen else Path(home) / "stream_em"
     folder = folder / source_digest()
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+    return str(folder if os.access(folder, os.W_OK) else _writable_copy(folder))
+
+
+def _writable_copy(folder: Path) -> Path:
+    """Return a folder of temporary files with what is in another, if that is there."""
+    home = Path(tempfile.gettempdir()) / f"stream_em-{os.getuid()}"
+    if not _is_ours(home):
+        # Anybody can have made it, and machine code is loaded from there: rather compile anew.
+        return Path(tempfile.mkdtemp(prefix="stream_em-"))
+    copy = home / folder.name
+    part = copy.with_name(f"{copy.name}.{os.getpid()}")
+    if folder.is_dir() and not copy.exists():
+        with suppress(OSError):
+            shutil.copytree(folder, part)
+            for each in (part, *part.iterdir()):
+                each.chmod(0o700)
+            part.rename(copy)
+        shutil.rmtree(part, ignore_errors=True)
+    return copy
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder, made if it is not there, can be written by nobody else."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
     except OSError:
-        return str(Path(tempfile.gettempdir()) / f"stream_em-{os.getuid()}" / folder.name)
-    return str(folder)
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 _CACHE_FOLDER = cache_folder()
