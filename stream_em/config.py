@@ -60,6 +60,7 @@ class SinkSection(Section, frozen=True):
     topic: Annotated[
         Text | None, Meta(description="for kafka: where the rows go, as JSON with the source's place as key")
     ] = None
+    exactly_once: Annotated[bool, Meta(description="for kafka: in transactions, visible at each snapshot")] = False
     every_records: Annotated[Count, Meta(description="for parameters: records between two rows")] = 100_000
     rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
 
@@ -69,6 +70,8 @@ class SinkSection(Section, frozen=True):
             raise InputError("topic: is needed for a sink of type kafka, and for no other")
         if self.type == "kafka" and self.path is not None:
             raise InputError("path: a sink of type kafka has a topic, and no path")
+        if self.exactly_once and self.type != "kafka":
+            raise InputError("exactly_once: is for sinks of type kafka; all files are written exactly once anyway")
 
     @property
     def file(self) -> str:
@@ -110,6 +113,8 @@ class Config(Section, frozen=True):
 
     def __post_init__(self) -> None:
         """Raise `InputError` for tables that contradict each other."""
+        if any(sink.exactly_once for sink in self.sinks) and not isinstance(self.source, KafkaSettings):
+            raise InputError("sinks: exactly_once needs a source of type kafka")
         files = [sink.file for sink in self.sinks]
         for file in files:
             if files.count(file) > 1:
@@ -118,4 +123,4 @@ class Config(Section, frozen=True):
                 raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
 
 
-RESERVED = ("config.toml", "snapshots", "journal.db", "lock", "dead-letter.jsonl", "report.html")
+RESERVED = ("config.toml", "snapshots", "journal.db", "lock", "identity", "dead-letter.jsonl", "report.html")

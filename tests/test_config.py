@@ -20,6 +20,8 @@ from stream_em.config import Config, FilesSource, Run, Serve, SinkSection, Snaps
 from stream_em.configfile import load_config, parse_config, text_of
 from stream_em.configschema import config_schema
 from stream_em.learning.settings import LearnerSettings
+from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.settings import KafkaSettings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = '[source]\ntype = "files"\npath = "x.csv"\n[model]\ntype = "gaussian-mixture"\n'
@@ -30,7 +32,9 @@ SECTIONS = {
     "snapshots": Snapshots,
     "run": Run,
     "serve": Serve,
+    "kafka": Connection,
 }
+KAFKA = SMALL.replace('type = "files"\npath = "x.csv"\n', 'type = "kafka"\ntopics = "t"\n')
 
 
 def refused(text, *overrule, environment=None):
@@ -57,14 +61,17 @@ def misspellings():
             for wrong in (name[:-1] + "x" if len(name) < 6 else name[:-1], name + "s", name.replace("_", "-") + "e"):
                 if wrong not in names:
                     yield section, name, wrong
-    for name in [field.name for field in msgspec.structs.fields(SinkSection)]:
-        yield "sinks", name, name + "s"
+    for section, kind in (("sinks", SinkSection), ("kafka-source", KafkaSettings)):
+        for name in [field.name for field in msgspec.structs.fields(kind)]:
+            yield section, name, name + "x"
 
 
 @pytest.mark.parametrize(("section", "name", "wrong"), list(misspellings()))
 def test_each_misspelt_key_is_answered_with_the_right_one(section, name, wrong):
     text = SMALL
-    if section in ("source", "model"):
+    if section == "kafka-source":
+        text = KAFKA.replace("[source]\n", f"[source]\n{wrong} = 1\n")
+    elif section in ("source", "model"):
         text = text.replace(f"[{section}]\n", f"[{section}]\n{wrong} = 1\n")
         if name == "type":
             text = text.replace('type = "files"\n' if section == "source" else 'type = "gaussian-mixture"\n', "")
@@ -86,6 +93,13 @@ def test_each_misspelt_table_is_answered_with_the_right_one(name):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ('kafka.client = "confluent"', "did you mean 'confluent-kafka'?"),
+        ('kafka.bootstrap_servers = ""', "[kafka]: bootstrap_servers: name at least one"),
+        ('kafka.security_protocol = "SASL_SSL"', "needs sasl_mechanism, sasl_username and sasl_password"),
+        ('kafka.sasl_username = "me"', "set security_protocol to SASL_SSL or SASL_PLAINTEXT"),
+        ('kafka.sasl_password = "hunter2"', "kafka.sasl_password: a secret must not be written down"),
+        ('kafka.options.ssl_password = "hunter2"', "kafka.options.ssl_password: a secret must not be written down"),
+        ("kafka.options = 3", "kafka.options: expected"),
         ('model.n_components = "three"', "model.n_components: expected a whole number, not 'three'"),
         ("model.n_components = 2.5", "model.n_components: expected a whole number, not 2.5"),
         ("model.n_components = 0", "n_components must be at least 1"),
@@ -172,18 +186,25 @@ def test_a_config_made_from_values_reads_as_the_same():
 
 
 def test_every_config_names_every_key_with_its_default():
-    text = (CONFIGS / "file.toml").read_text()
+    of_files = {section: kind for section, kind in SECTIONS.items() if section != "kafka"}
+    check_keys("file.toml", {**of_files, "[sinks]": SinkSection})
+    check_keys("kafka.toml", {"source": KafkaSettings, "kafka": Connection})
+
+
+def check_keys(name, sections):
+    text = (CONFIGS / name).read_text()
     tables = text.split("\n[")
-    for section, kind in {**SECTIONS, "[sinks]": SinkSection}.items():
+    for section, kind in sections.items():
         lines = "\n".join(table for table in tables if table.startswith(f"{section}]")).splitlines()
         for field in msgspec.structs.fields(kind):
             shown = [line for line in lines if line.removeprefix("# ").startswith(f"{field.name} = ")]
             assert shown, f"{section}.{field.name}"
             has_default = field.default not in (None, msgspec.NODEFAULT, ())
+            has_default = has_default and field.default_factory is msgspec.NODEFAULT
             if shown[0].startswith("# ") and has_default:
                 default = getattr(field.default, "spelling", field.default)
                 assert tomllib.loads(shown[0][2:])[field.name] == default, shown[0]
-    loaded = load_config(CONFIGS / "file.toml", environment={})
+    loaded = load_config(CONFIGS / name, environment={})
     assert loaded.text == text
 
 

@@ -21,7 +21,7 @@ from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
 STREAM_EM = str(Path(sys.executable).parent / "stream-em")
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+CONFIGS = Path(__file__).parents[1] / "configs"
 RNG = np.random.default_rng(0)
 X = np.where(RNG.random((30_000, 1)) < 0.3, RNG.normal(-5, 1, (30_000, 2)), RNG.normal([5, 9], [2, 0.5], (30_000, 2)))
 CONFIG = """
@@ -371,8 +371,8 @@ def test_score_onto_the_screen_is_csv(run, config, data, tmp_path):
     assert len(lines) == 30_001
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_runs(path, run, tmp_path, monkeypatch):
+def test_the_config_for_files_runs(run, tmp_path, monkeypatch):
+    path = CONFIGS / "file.toml"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     np.savetxt("data/a.csv", X[:3000], delimiter=",", header="x0,x1", comments="")

@@ -143,9 +143,15 @@ def _check_fields(learner: Learner, source: Source) -> None:
 
 def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
     if section.type == "kafka":
-        from stream_em.sinks.topic import TopicSink
+        from stream_em.sinks.topic import ExactlyOnceTopicSink, TopicSink
+        from stream_em.streams.kafka.transactions import open_transactional
 
-        return TopicSink(str(section.topic), _producer(config))
+        topic = str(section.topic)
+        if section.exactly_once:
+            name = f"stream_em-{folder.identity()}-{topic}"
+            producer = open_transactional(config.kafka or Connection(), _patience(config), name)
+            return ExactlyOnceTopicSink(topic, producer)
+        return TopicSink(topic, _producer(config))
     options = {"rows_per_file": section.rows_per_file} if section.type == "parquet" else {}
     return sink_for(section.type, folder.output(section.file), **options)
 
@@ -157,8 +163,11 @@ def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadL
 def _producer(config: Config) -> Producer:
     from stream_em.streams.kafka.producing import open_producer
 
-    patience = config.source.give_up_after if isinstance(config.source, KafkaSettings) else PATIENCE_SECONDS
-    return open_producer(config.kafka or Connection(), patience)
+    return open_producer(config.kafka or Connection(), _patience(config))
+
+
+def _patience(config: Config) -> float:
+    return config.source.give_up_after if isinstance(config.source, KafkaSettings) else PATIENCE_SECONDS
 
 
 def _open(

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import uuid
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from stream_em.errors import InputError, OutsideError
 from stream_em.learning.store import SnapshotStore
 
 CONFIG = "config.toml"
+IDENTITY = "identity"
 DEAD_LETTERS = "dead-letter.jsonl"
 
 
@@ -46,6 +48,21 @@ class RunFolder:
         ours = os.fstat(self._lock)
         if (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev):
             raise OutsideError(f"{self.path}: the run folder was replaced by another; put the right one back")
+
+    def identity(self) -> str:
+        """Return the name of this run in the world: made once, and another after --fresh."""
+        path = self.path / IDENTITY
+        try:
+            if not path.exists():
+                temporary = path.with_name(f".{IDENTITY}.part")
+                with temporary.open("w") as file:
+                    file.write(uuid.uuid4().hex)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            return path.read_text()
+        except OSError as error:
+            raise OutsideError(f"{path}: cannot be written: {error.strerror or error}") from None
 
     def write_config(self, text: str) -> None:
         """Write the config as run."""

@@ -1,11 +1,15 @@
 """A sink that writes each row as a JSON object to a topic."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from stream_em.sinks.interface import Rows, as_list, n_rows
+from stream_em.streams.kafka.batch import Place
+from stream_em.streams.kafka.interface import Partition
 from stream_em.streams.kafka.producing import Producer
+from stream_em.streams.kafka.transactions import TransactionalProducer
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -29,10 +33,13 @@ class TopicSink:
         """Send rows; raises `OutsideError` if the broker refuses or has been away for too long."""
         n = n_rows(rows)
         columns = {name: as_list(column, n) for name, column in rows.items()}
-        keys = zip(*_key_columns(columns), strict=True)
-        for key, row in zip(keys, zip(*columns.values(), strict=True), strict=True):
-            value = _ENCODER.encode(dict(zip(columns, row, strict=True)))
-            self._producer.send(self._topic, "-".join(map(str, key)).encode(), value)
+        for key, row in zip(_keys(columns), zip(*columns.values(), strict=True), strict=True):
+            if self._is_new(key):
+                value = _ENCODER.encode(dict(zip(columns, row, strict=True)))
+                self._producer.send(self._topic, "-".join(map(str, key)).encode(), value)
+
+    def _is_new(self, key: tuple[Any, ...]) -> bool:
+        return True
 
     def flush(self) -> dict[str, Any]:
         """Wait until all rows are acknowledged; raises `OutsideError` if they are not."""
@@ -44,8 +51,39 @@ class TopicSink:
         self._producer.close()
 
 
-def _key_columns(columns: dict[str, list[Any]]) -> list[list[Any]]:
+class ExactlyOnceTopicSink(TopicSink):
+    """The same in transactions: readers of committed messages see each row once.
+
+    What a flush commits carries marks of the last place in each partition, so that rows which are written again after a
+    crash are left out. Only for rows about messages, and such with a count that grows.
+    """
+
+    def __init__(self, topic: str, producer: TransactionalProducer) -> None:
+        super().__init__(topic, producer)
+        self._transactions = producer
+        self._done: dict[Partition, Place] = {}
+        self._marks: dict[Partition, Place] = {}
+
+    def open(self, position: dict[str, Any] | None) -> None:
+        """Go on behind what was committed, which may be beyond the position."""
+        self._done = self._transactions.marks()
+        self._marks = dict(self._done)
+
+    def flush(self) -> dict[str, Any]:
+        """Commit all rows; raises `OutsideError` if the broker does not."""
+        self._transactions.commit(self._marks)
+        return {}
+
+    def _is_new(self, key: tuple[Any, ...]) -> bool:
+        topic, number, offset, record = (*key, 0)[:4] if len(key) > 1 else (self._topic, 0, int(key[0]), 0)
+        partition = Partition(topic, number)
+        self._marks[partition] = Place(offset, record + 1)
+        return (offset, record) >= self._done.get(partition, (0, 0))
+
+
+def _keys(columns: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Give what tells each row from all others."""
     for names in (("topic", "partition", "offset", "record"), ("topic", "partition", "offset"), ("file", "record")):
         if all(name in columns for name in names):
-            return [columns[name] for name in names]
-    return [columns["count"]]
+            return zip(*(columns[name] for name in names), strict=True)
+    return zip(columns["count"], strict=True)

@@ -142,6 +142,7 @@ def _rest(batches: Iterator[Any], skip: int) -> Iterator[Any]:
 
 
 def check_types(schema: Any, fields: Sequence[str], name: str) -> None:
+    """Raise `InputError` for a field that does not hold numbers; `name` is what the message calls the whole."""
     import pyarrow.types as kinds
 
     for field in fields:

@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from crash.harness import killed, undisturbed
+from kafka import KafkaConsumer, TopicPartition
 
 from stream_em.learning.store import SnapshotStore, read
+from stream_em.streams.codecs import codec_named
 
 CONFIG = """
 [kafka]
@@ -88,3 +90,36 @@ def test_a_few_kills_change_nothing(tmp_path, address, client, new_topic, send):
 @pytest.mark.slow
 def test_two_hundred_kills_change_nothing(tmp_path, address, client, new_topic, send):
     check_kills(tmp_path, address, client, new_topic, send, 1_000_000, 200)
+
+
+@pytest.mark.parametrize("message_format", ["float64", "arrow"])
+def test_in_transactions_the_output_topic_has_each_row_once(tmp_path, address, client, new_topic, send, message_format):
+    topic, scores, n = new_topic(3), new_topic(2), 30_000
+    codec = codec_named(message_format, ["a", "b", "c"])
+    values = records(n)
+    send(topic, [message for i in range(0, n, 70) for message in codec.encode(values[i : i + 70], codec.fields)])
+    config = tmp_path / "c.toml"
+    text = CONFIG.format(address=address, client=client, topic=topic).partition("[[sinks]]")[0]
+    sink = f'[[sinks]]\nwhat = "log-likelihoods"\ntype = "kafka"\ntopic = "{scores}"\nexactly_once = true\n'
+    config.write_text(text.replace("float64", message_format) + sink)
+    rng = random.Random(1)
+    kills = sum(killed(config, tmp_path / "run", 3.0, rng) for _ in range(4))
+    undisturbed(config, tmp_path / "run")
+    keys = [message.key for message in all_of(address, scores)]
+    assert len(keys) == len(set(keys)) == n, f"after {kills} kills"
+    assert read(SnapshotStore(tmp_path / "run" / "snapshots").paths()[-1]).learner.count == n
+
+
+def all_of(address, topic):
+    """Return all committed messages of a topic."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=address,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        consumer_timeout_ms=3000,
+    )
+    consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+    found = list(consumer)
+    consumer.close()
+    return found

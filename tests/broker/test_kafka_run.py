@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from broker.cluster import PASSWORD, USER, consumed
-from broker.helpers import until
 
 import stream_em as sem
+from broker.cluster import PASSWORD, USER, consumed
+from broker.helpers import until
 from stream_em import cli
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
+CONFIG_FILE = Path(__file__).parents[2] / "configs" / "kafka.toml"
 STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 RNG = np.random.default_rng(0)
 X = np.where(RNG.random((6000, 1)) < 0.3, RNG.normal(-5, 1, (6000, 2)), RNG.normal([5, 9], [2, 0.5], (6000, 2)))
@@ -216,6 +217,17 @@ def test_produce_loads_a_file_that_a_run_then_learns(run, config, new_topic, add
         snapshot = newest(tmp_path / "run")
         assert snapshot.learner.count == 6000
         topic = new_topic(2)
+
+
+def test_the_config_for_kafka_runs(run, topic, new_topic, address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = CONFIG_FILE.read_text().replace('topic = "scores"', f'topic = "{new_topic(1)}"')
+    (tmp_path / "kafka.toml").write_text(text)
+    settings = [f"source.topics={topic}", 'source.fields=["a", "b"]', f"kafka.bootstrap_servers={address}"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, _, err = run("run", "kafka.toml", "--until-end", *options, "--set", "model.covariance_type=diag")
+    assert code == 0, err
+    assert newest(tmp_path / "runs/kafka").learner.count == 6000
 
 
 def test_check_says_what_would_be_read(run, config, topic):

@@ -19,6 +19,8 @@ _ENCODED_VALUES = 1 << 16
 class ArrowCodec:
     """The codec of Arrow IPC."""
 
+    several = True
+
     def __init__(self, fields: tuple[str, ...]) -> None:
         self.fields = fields
 

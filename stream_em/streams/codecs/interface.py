@@ -37,6 +37,8 @@ class Codec(Protocol):
     """
 
     fields: tuple[str, ...]
+    several: bool
+    """Whether a message may hold several records."""
 
     def decode(self, messages: Sequence[bytes]) -> Decoded:
         """Return the records of all messages; a message that is wrong spoils no other.

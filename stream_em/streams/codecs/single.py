@@ -38,6 +38,8 @@ class Format(Protocol):
 class SingleCodec:
     """The codec of a format of one record a message."""
 
+    several = False
+
     def __init__(self, format: Format, fields: tuple[str, ...]) -> None:
         self._format = format
         self.fields = fields

@@ -36,6 +36,7 @@ class Batch:
         envelope: Callable[[Any], Envelope],
     ) -> None:
         self._fetched = fetched
+        self._codec = codec
         self._envelope = envelope
         lengths = [len(each.values) for each in fetched]
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -75,7 +76,7 @@ class Batch:
             "partition": self._numbers[message],
             "offset": self._offsets[message],
         }
-        if self.record.any():
+        if self._codec.several:
             found["record"] = self.record[records]
         return found
 

@@ -51,6 +51,7 @@ class ConfluentClient:
             self._consumer = ck.Consumer(arguments)
         self._isolation_level = isolation_level
         self._positions: dict[Partition, int] = {}
+        self._gone: list[Partition] = []
         self._made: list[Any] = []
         with self._blame(connection.connect_timeout):
             answer = self._admin().describe_cluster(request_timeout=connection.connect_timeout)
@@ -83,14 +84,16 @@ class ConfluentClient:
         """Read these partitions, and no others, each from its offset on."""
         with self._blame():
             self._consumer.assign([self._theirs(partition, offset) for partition, offset in positions.items()])
-        self._positions = dict(positions)
+        self._positions, self._gone = dict(positions), []
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Return up to `most` messages, waiting so long for the first; raises `OffsetsGoneError`."""
+        if self._gone:
+            gone, self._gone = self._gone, []
+            raise OffsetsGoneError(gone)
         with self._blame():
             messages = self._consumer.consume(most, timeout=seconds)
             self._check_refused()
-        gone: list[Partition] = []
         runs: dict[Partition, list[Any]] = {}
         for message in messages:
             partition = Partition(message.topic(), message.partition())
@@ -98,11 +101,10 @@ class ConfluentClient:
             if error is None:
                 runs.setdefault(partition, []).append(message)
             elif error.code() in (self._ck.KafkaError._AUTO_OFFSET_RESET, self._ck.KafkaError.OFFSET_OUT_OF_RANGE):
-                gone.append(partition)
+                # Said once only, so it must not be lost among messages of other partitions.
+                self._gone.append(partition)
             else:
                 self._check(error)
-        if gone and not runs:
-            raise OffsetsGoneError(gone)
         return [self._fetched(partition, run) for partition, run in runs.items() if partition in self._positions]
 
     def pause(self, paused: bool) -> None:

@@ -48,7 +48,7 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"security_protocol {self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password"
             )
         if not with_password and (self.sasl_mechanism or self.sasl_username or self.sasl_password):
-            raise InputError("sasl_*: set security_protocol to SASL_SSL or SASL_PLAINTEXT to use them")
+            raise InputError("sasl_username: set security_protocol to SASL_SSL or SASL_PLAINTEXT, or leave sasl_… out")
 
     @property
     def servers(self) -> list[str]:

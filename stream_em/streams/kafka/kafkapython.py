@@ -48,8 +48,14 @@ class KafkaPythonClient:
 
     def topics(self, names: Sequence[str] | None, seconds: float) -> dict[str, Topic]:
         """Return those of these topics that are there, or all; raises `BrokerAwayError` if none answers in time."""
+        from kafka.errors import UnknownTopicOrPartitionError, for_code
+
         with self._blame(seconds):
             described = self._admin().describe_topics(None if names is None else list(names))
+            for topic in described:
+                # Only one error says that a topic is not there; others pass.
+                if topic["error_code"] not in (0, UnknownTopicOrPartitionError.errno):
+                    raise for_code(topic["error_code"])(topic["name"])
         return {
             topic["name"]: Topic(
                 uuid.UUID(str(topic["topic_id"])).hex,
@@ -130,10 +136,8 @@ class KafkaPythonClient:
         self._consumer.close(autocommit=False, timeout_ms=1000)
 
     def _admin(self) -> Any:
-        import kafka
-
         if not self._admins:
-            self._admins = [kafka.KafkaAdminClient(**_of_admin(self._connection.for_kafka_python(TAKEN)))]
+            self._admins = [admin_of(self._connection)]
         return self._admins[0]
 
     @contextmanager
@@ -223,12 +227,12 @@ def _theirs(partition: Partition) -> Any:
     return TopicPartition(*partition)
 
 
-def _of_admin(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that an admin client takes too."""
+def admin_of(connection: Connection) -> Any:
+    """Return an admin client, with those of the options that it takes too."""
     from kafka import KafkaAdminClient
 
-    known: dict[str, Any] = KafkaAdminClient.DEFAULT_CONFIG
-    return {name: value for name, value in arguments.items() if name in known}
+    known = KafkaAdminClient.DEFAULT_CONFIG
+    return KafkaAdminClient(**{name: x for name, x in connection.for_kafka_python(TAKEN).items() if name in known})
 
 
 def _words(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from stream_em.errors import OutsideError
 from stream_em.streams.kafka.buffer import Buffer, part
 from stream_em.streams.kafka.interface import BrokerAwayError, Client, Fetched, OffsetsGoneError, Partition, Topic
-from stream_em.streams.kafka.ranges import made_anew, settled
+from stream_em.streams.kafka.ranges import deleted, made_anew, settled
 from stream_em.streams.kafka.settings import OnDataLoss
 
 FETCH_MESSAGES = 5000
@@ -48,6 +48,7 @@ class Poller:
         self._give_up_after = give_up_after
         self._commit: Mapping[Partition, int] | None = None
         self._commit_failed = False
+        self._missing: set[str] = set()
         self._stopped = threading.Event()
         self._heard = self._moved = self._looked = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="kafka", daemon=True)
@@ -139,7 +140,9 @@ class Poller:
     def _when_silent(self, paused: bool) -> None:
         """Ask the broker whether it is there: clients raise nothing while it is away."""
         now = time.monotonic()
-        if now - self._heard < ASK_SECONDS or not self._next:
+        if not self._next:
+            self._heard = now
+        if now - self._heard < ASK_SECONDS:
             return
         try:
             ranges = self._client.ranges(list(self._next), ASK_SECONDS)
@@ -172,6 +175,7 @@ class Poller:
         if self.trouble is not None:
             self.buffer.note("broker-back", self.trouble.replace("has been", "was"))
             self.trouble = None
+            self._moved = time.monotonic()
 
     def _settle(self, partitions: list[Partition] | tuple[Partition, ...]) -> None:
         """Find where reading goes on, after the broker said that it does not have what was asked for."""
@@ -188,28 +192,36 @@ class Poller:
     def _look(self) -> None:
         """Look for new partitions, and for topics that were deleted or made anew."""
         now = time.monotonic()
-        if self._until is not None or self.trouble is not None or now - self._looked < LOOK_SECONDS:
+        if self._until is not None or now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
         try:
-            topics = self._wanted(self._client, ASK_SECONDS)
+            self._follow(self._wanted(self._client, ASK_SECONDS))
         except BrokerAwayError:
             return
-        before, self._topics = self._topics, {**self._topics, **topics}
+
+    def _follow(self, topics: dict[str, Topic]) -> None:
+        """Read what these topics have now; raises `BrokerAwayError` before anything changes."""
+        missing = self._topics.keys() - topics.keys()
+        # A broker that has just started may not know all topics yet.
+        gone, self._missing = missing & self._missing, missing
+        anew = {name for name in topics if name in self._topics and self._topics[name].id != topics[name].id}
         partitions = {Partition(name, number) for name, topic in topics.items() for number in topic.partitions}
-        anew = [name for name, topic in topics.items() if name in before and before[name].id != topic.id]
-        fresh = {each for each in partitions if each not in self._next}
-        if not (anew or fresh):
+        fresh = sorted(each for each in partitions if each not in self._next or each.topic in anew)
+        if not (gone or fresh):
             return
-        for name in anew:
+        ranges = self._client.ranges(fresh, ASK_SECONDS) if fresh else {}
+        for name in sorted(gone):
+            self.buffer.note(*deleted(name, self._on_data_loss))
+        for name in sorted(anew):
             self.buffer.note(*made_anew(name, self._on_data_loss))
-        self._next = {each: offset for each, offset in self._next.items() if each.topic not in anew}
-        ranges = self._client.ranges(sorted(partitions - self._next.keys()), ASK_SECONDS)
-        for each, at in ranges.items():
+        for each in fresh:
             skips = each.topic in anew and self._on_data_loss == "latest"
-            self._next[each] = at.end if skips else at.begin
-        for each in sorted(fresh):
-            self.buffer.note("new-partition", f"{each} is read too, from offset {self._next[each]:,}")
+            self._next[each] = ranges[each].end if skips else ranges[each].begin
+            if each.topic not in anew:
+                self.buffer.note("new-partition", f"{each} is read too, from offset {self._next[each]:,}")
+        self._next = {each: offset for each, offset in self._next.items() if each.topic not in gone}
+        self._topics = {name: topic for name, topic in (self._topics | topics).items() if name not in gone}
         self._assign()
 
     def _store(self) -> None:

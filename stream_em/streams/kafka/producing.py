@@ -12,6 +12,8 @@ from stream_em.streams.kafka.interface import BrokerAwayError
 LINGER_MILLISECONDS = 20
 BATCH_BYTES = 256 << 10
 MOST_BYTES = 16 << 20
+LEAST_PATIENCE_SECONDS = 10.0
+"""Clients refuse to give up on a message before a request can time out."""
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -38,14 +40,15 @@ def open_producer(connection: Connection, patience: float) -> Producer:
     """
     try:
         if connection.client == "confluent-kafka":
-            return _ConfluentProducer(connection, patience)
-        return _KafkaPythonProducer(connection, patience)
+            return ConfluentProducer(connection, patience)
+        return KafkaPythonProducer(connection, patience)
     except BrokerAwayError as error:
         raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
 
 
 @contextmanager
-def _given_up(blaming: AbstractContextManager[None]) -> Iterator[None]:
+def given_up(blaming: AbstractContextManager[None]) -> Iterator[None]:
+    """Turn a broker that is still away after all patience into `OutsideError`."""
     try:
         with blaming:
             yield
@@ -53,64 +56,74 @@ def _given_up(blaming: AbstractContextManager[None]) -> Iterator[None]:
         raise OutsideError(f"kafka: {error}; run again when it is back: the run goes on where it stopped") from None
 
 
-class _KafkaPythonProducer:
-    def __init__(self, connection: Connection, patience: float) -> None:
+class KafkaPythonProducer:
+    """Writes with kafka-python."""
+
+    def __init__(self, connection: Connection, patience: float, **more: Any) -> None:
         import kafka
 
         self._connection = connection
-        self._patience = patience
+        self._patience = max(patience, LEAST_PATIENCE_SECONDS)
         self._failed: list[BaseException] = []
         arguments = {
             "linger_ms": LINGER_MILLISECONDS,
             "batch_size": BATCH_BYTES,
             "max_request_size": MOST_BYTES,
-            "delivery_timeout_ms": int(1000 * patience),
-            "max_block_ms": int(1000 * patience),
-        } | connection.for_kafka_python()
+            "delivery_timeout_ms": int(1000 * self._patience),
+            "max_block_ms": int(1000 * self._patience),
+        }
+        arguments |= connection.for_kafka_python() | more
         self._producer = kafkapython.connected(connection, kafka.KafkaProducer, arguments)
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Send a message, perhaps later."""
         self._check()
-        with _given_up(kafkapython.blaming(self._connection, self._patience)):
+        with given_up(kafkapython.blaming(self._connection, self._patience)):
             future = self._producer.send(topic, key=key, value=value, headers=list(headers))
         future.add_errback(self._failed.append)
 
     def flush(self) -> None:
-        with _given_up(kafkapython.blaming(self._connection, self._patience)):
+        """Wait until the broker has acknowledged all messages."""
+        with given_up(kafkapython.blaming(self._connection, self._patience)):
             self._producer.flush(timeout=self._patience)
         self._check()
 
     def close(self) -> None:
+        """Let go of the connection."""
         self._producer.close(timeout=0)
 
     def _check(self) -> None:
         if self._failed:
-            with _given_up(kafkapython.blaming(self._connection, self._patience)):
+            with given_up(kafkapython.blaming(self._connection, self._patience)):
                 raise self._failed[0]
 
 
-class _ConfluentProducer:
-    def __init__(self, connection: Connection, patience: float) -> None:
+class ConfluentProducer:
+    """Writes with confluent-kafka."""
+
+    def __init__(self, connection: Connection, patience: float, **more: Any) -> None:
         ck = confluent.library()
         self._connection = connection
-        self._patience = patience
+        self._patience = max(patience, LEAST_PATIENCE_SECONDS)
         self._failed: list[Any] = []
         arguments = {
             "linger.ms": LINGER_MILLISECONDS,
             "batch.size": BATCH_BYTES,
             "message.max.bytes": MOST_BYTES,
             "enable.idempotence": True,
-            "message.timeout.ms": int(1000 * patience),
+            "message.timeout.ms": int(1000 * self._patience),
             "logger": confluent.LOG,
             "error_cb": self._note,
             "on_delivery": self._delivered,
-        } | connection.for_confluent()
+        }
+        arguments |= connection.for_confluent() | more
         with confluent.blaming(connection):
             self._producer = ck.Producer(arguments)
         with confluent.blaming(connection, connection.connect_timeout):
             self._producer.list_topics(timeout=connection.connect_timeout)
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Send a message, perhaps later."""
         while True:
             self._check()
             try:
@@ -119,18 +132,20 @@ class _ConfluentProducer:
                 self._producer.poll(0.1)
                 continue
             except confluent.library().KafkaException:
-                with _given_up(confluent.blaming(self._connection)):
+                with given_up(confluent.blaming(self._connection)):
                     raise
             self._producer.poll(0)
             return
 
     def flush(self) -> None:
+        """Wait until the broker has acknowledged all messages."""
         waiting = self._producer.flush(self._patience)
         self._check()
         if waiting:
             raise OutsideError(f"kafka: {waiting:,} messages were not acknowledged within {self._patience:.0f} s")
 
     def close(self) -> None:
+        """Let go of the connection."""
         self._producer.purge()
 
     def _note(self, error: Any) -> None:

@@ -50,6 +50,13 @@ def settled(
     return there, notes
 
 
+def deleted(topic: str, on_data_loss: OnDataLoss) -> Note:
+    """Return what happened to a topic that is not there any more; raises `OutsideError` if that is to stop."""
+    if on_data_loss == "fail":
+        raise OutsideError(f"kafka: topic {topic} was deleted while it was read; {_MEND}")
+    return Note("data-loss", f"topic {topic} was deleted; what was not read of it is lost")
+
+
 def made_anew(topic: str, on_data_loss: OnDataLoss) -> Note:
     """Return what happened to a topic that has another id than before; raises `OutsideError` if that is to stop."""
     what = f"topic {topic} was deleted and made anew"
