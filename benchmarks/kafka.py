@@ -31,7 +31,7 @@ BROKER = Path(__file__).parents[1] / "deploy" / "kafka" / "broker"
 
 def run(quick: bool) -> Iterator[Row]:
     """Yield each client and format against the client alone, Arrow batches against Parquet, and the price of saving."""
-    n, n_arrow, rounds = (3000, 5000, 1) if quick else (300_000, 3_000_000, 3)
+    n, n_arrow, rounds = (3000, 5000, 1) if quick else (1_000_000, 3_000_000, 3)
     values = mixture_records(mixture_params(K, D, spread=2.0), n)
     with a_broker() as address, tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -24,6 +24,7 @@ class WoodenClient:
         self.away = self.stuck = self.paused = self.commit_fails = False
         self.topic = Topic("a" * 32, tuple(each.number for each in self.messages))
         self.there = True
+        self.commit_error = None
 
     def topics(self, names, seconds):
         if self.away:
@@ -45,7 +46,7 @@ class WoodenClient:
             n = min(5, self.messages[partition] - offset)
             if n > 0:
                 self.at[partition] += n
-                return [Fetched(partition, np.arange(offset, offset + n), [b"x" * 10] * n, 0.0, [None] * n)]
+                return [Fetched.of(partition, np.arange(offset, offset + n), [b"x" * 10] * n, 0.0, [None] * n)]
         time.sleep(0.005)
         return []
 
@@ -72,7 +73,12 @@ class WoodenClient:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name, seconds in (("ASK_SECONDS", 0.05), ("LOOK_SECONDS", 0.05), ("STUCK_SECONDS", 0.2)):
+    for name, seconds in (
+        ("ASK_SECONDS", 0.05),
+        ("LOOK_SECONDS", 0.05),
+        ("STUCK_SECONDS", 0.2),
+        ("PAUSE_SECONDS", 0.1),
+    ):
         monkeypatch.setattr(polling, name, seconds)
 
 
@@ -125,7 +131,7 @@ def test_a_full_buffer_pauses_and_polling_goes_on(polled):
     client = WoodenClient(p0=1000)
     poller = polled(client, most=20)
     time.sleep(0.3)
-    assert client.pauses == [True]
+    assert client.pauses == [True], "after a short wait"
     assert 20 <= poller.buffer.messages <= 25
     before = client.fetches
     time.sleep(0.1)

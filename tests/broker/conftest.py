@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-from broker.cluster import Broker
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
+from broker.cluster import Broker
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.kafka.source import KafkaSource
 
 NUMBERS = itertools.count(1)
-LEFT_OPEN = "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+LEFT_OPEN = r"ignore:Exception ignored in. <(socket\.socket|ssl\.SSLSocket):pytest.PytestUnraisableExceptionWarning"
 
 
 def pytest_collection_modifyitems(items):

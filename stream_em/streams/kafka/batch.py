@@ -1,7 +1,7 @@
 """Messages that were fetched together, decoded: their records, where each came from, and what could not be used."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -43,7 +43,9 @@ class Batch:
         self._offsets = np.concatenate([each.offsets for each in fetched])
         self._numbers = np.repeat([each.partition.number for each in fetched], lengths)
         values = [value for each in fetched for value in each.values]
-        readable = [value for value in values if value is not None]
+        readable = cast("list[bytes]", values)
+        if None in values:
+            readable = [value for value in values if value is not None]
         self.n_tombstones = len(values) - len(readable)
         decoded = codec.decode(readable)
         self.values: FloatArray = decoded.values

@@ -28,7 +28,7 @@ class Buffer:
         self._waiting: deque[Fetched] = deque()
         self._notes: list[Note] = []
         self._messages = self._bytes = 0
-        self._ended = False
+        self._ended = self._closed = False
         self._failed: BaseException | None = None
 
     @property
@@ -46,13 +46,24 @@ class Buffer:
         """Whether there is room again after it was full."""
         return 2 * self._messages <= self._most and 2 * self._bytes <= MOST_BYTES
 
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait until more can be put in or it is closed, or so long; tells whether one of both happened."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.full or self._closed, seconds)
+
+    def close(self) -> None:
+        """Let nobody wait for room any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
     def put(self, fetched: list[Fetched]) -> None:
         """Add messages."""
         with self._changed:
             for each in fetched:
                 self._waiting.append(each)
                 self._messages += len(each.values)
-                self._bytes += _bytes_of(each)
+                self._bytes += each.n_bytes
             self._changed.notify_all()
 
     def note(self, kind: str, detail: str) -> None:
@@ -79,24 +90,14 @@ class Buffer:
             ):
                 first = self._waiting.popleft()
                 if len(first.values) > most:
-                    self._waiting.appendleft(part(first, most, None))
-                    first = part(first, 0, most)
+                    self._waiting.appendleft(first.part(most, None))
+                    first = first.part(0, most)
                 found.append(first)
                 most -= len(first.values)
                 self._messages -= len(first.values)
-                self._bytes -= _bytes_of(first)
+                self._bytes -= first.n_bytes
+            if found:
+                self._changed.notify_all()
             if not found and self._failed is not None:
                 raise self._failed
             return Taken(found, notes, self._ended and not self._waiting)
-
-
-def part(fetched: Fetched, begin: int, end: int | None) -> Fetched:
-    """Return some of the messages."""
-    chosen = slice(begin, end)
-    return fetched._replace(
-        offsets=fetched.offsets[chosen], values=fetched.values[chosen], messages=fetched.messages[chosen]
-    )
-
-
-def _bytes_of(fetched: Fetched) -> int:
-    return sum(len(value) for value in fetched.values if value is not None)

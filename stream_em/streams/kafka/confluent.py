@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,17 @@ class ConfluentClient:
         self._ck = ck
         self._connection = connection
         self._refused: list[Any] = []
+        self.commit_error: str | None = None
         self._arguments = connection.for_confluent(TAKEN) | {"error_cb": self._note, "logger": LOG}
         arguments = self._arguments | {
             # librdkafka wants a name even where there is no group.
             "group.id": group or "stream_em",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "on_commit": self._committed,
+            # The library's defaults let the first messages, and those after a full queue, wait for a second.
+            "enable.sparse.connections": False,
+            "fetch.queue.backoff.ms": 10,
             # Nothing is ever skipped or read again by the client's own choice.
             "auto.offset.reset": "error",
             "isolation.level": isolation_level,
@@ -83,6 +88,10 @@ class ConfluentClient:
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions, and no others, each from its offset on."""
         with self._blame():
+            for topic in {partition.topic for partition in positions}:
+                with suppress(self._ck.KafkaException):
+                    # Only to know the leaders now: on its own it looks for them once a second.
+                    self._consumer.list_topics(topic, timeout=1.0)
             self._consumer.assign([self._theirs(partition, offset) for partition, offset in positions.items()])
         self._positions, self._gone = dict(positions), []
 
@@ -150,12 +159,14 @@ class ConfluentClient:
         there = {Partition(at.topic, at.partition): at.offset for at in found}
         return {p: there[p] if there.get(p, -1) >= 0 else ends[p].end for p in partitions}
 
-    def commit(self, offsets: Mapping[Partition, int], seconds: float) -> None:
-        """Store offsets as the group's; raises `BrokerAwayError` if that did not happen in time."""
+    def commit(self, offsets: Mapping[Partition, int], seconds: float | None) -> None:
+        """Store offsets as the group's, and wait for it unless `seconds` is None; raises `BrokerAwayError`."""
         theirs = [self._theirs(partition, offset) for partition, offset in offsets.items()]
         with self._blame(seconds):
             # A commit that waits has no deadline in this library, so it is sent and looked for.
             self._consumer.commit(offsets=theirs, asynchronous=True)
+            if seconds is None:
+                return
             begin = time.monotonic()
             while time.monotonic() - begin < seconds:
                 stored = self._consumer.committed(theirs, timeout=seconds)
@@ -177,7 +188,7 @@ class ConfluentClient:
         offsets = np.fromiter((message.offset() for message in run), np.int64, len(run))
         self._positions[partition] = int(offsets[-1]) + 1
         _, milliseconds = run[-1].timestamp()
-        return Fetched(partition, offsets, [message.value() for message in run], milliseconds / 1000.0, run)
+        return Fetched.of(partition, offsets, [message.value() for message in run], milliseconds / 1000.0, run)
 
     def _theirs(self, partition: Partition, offset: int | None = None) -> Any:
         if offset is None:
@@ -190,6 +201,9 @@ class ConfluentClient:
         if not self._made:
             self._made = [AdminClient(self._arguments)]
         return self._made[0]
+
+    def _committed(self, error: Any, partitions: Any) -> None:
+        self.commit_error = None if error is None else words(error)
 
     def _note(self, error: Any) -> None:
         if is_refusal(error):

@@ -1,7 +1,7 @@
 """What the source and the sinks need of a Kafka client, whichever library it is."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from stream_em.arrays import IntArray
 
@@ -42,6 +42,30 @@ class Fetched(NamedTuple):
     """Of the last, in seconds since 1970."""
     messages: Sequence[Any]
     """The client's own objects, for `Client.envelope`."""
+    n_bytes: int
+    """Of all values."""
+
+    @classmethod
+    def of(
+        cls,
+        partition: Partition,
+        offsets: IntArray,
+        values: list[bytes | None],
+        timestamp: float,
+        messages: Sequence[Any],
+    ) -> "Fetched":
+        """Return the messages with their bytes counted."""
+        if None in values:
+            n_bytes = sum(len(value) for value in values if value is not None)
+        else:
+            n_bytes = sum(map(len, cast("list[bytes]", values)))
+        return cls(partition, offsets, values, timestamp, messages, n_bytes)
+
+    def part(self, begin: int, end: int | None) -> "Fetched":
+        """Return some of the messages."""
+        chosen = slice(begin, end)
+        of = self.partition, self.offsets[chosen], self.values[chosen], self.timestamp, self.messages[chosen]
+        return Fetched.of(*of)
 
 
 class Envelope(NamedTuple):
@@ -101,8 +125,14 @@ class Client(Protocol):
         """Return the first offset from a time (seconds since 1970) on, the end if all are earlier."""
         ...
 
-    def commit(self, offsets: Mapping[Partition, int], seconds: float) -> None:
-        """Store offsets as the group's; raises `BrokerAwayError` if that did not happen in time."""
+    commit_error: str | None
+    """Why the last commit that nobody waited for failed, if it did."""
+
+    def commit(self, offsets: Mapping[Partition, int], seconds: float | None) -> None:
+        """Store offsets as the group's; raises `BrokerAwayError` if that did not happen in time.
+
+        If `seconds` is None, nobody waits for it.
+        """
         ...
 
     def envelope(self, message: Any) -> Envelope:

@@ -35,6 +35,7 @@ class KafkaPythonClient:
         import kafka
 
         self._connection = connection
+        self.commit_error: str | None = None
         self._admins: list[Any] = []
         arguments = connection.for_kafka_python(TAKEN) | {
             "group_id": group,
@@ -116,13 +117,19 @@ class KafkaPythonClient:
         there = {Partition(*theirs): at.offset for theirs, at in found.items() if at is not None}
         return {partition: there.get(partition, ends[partition].end) for partition in partitions}
 
-    def commit(self, offsets: Mapping[Partition, int], seconds: float) -> None:
-        """Store offsets as the group's; raises `BrokerAwayError` if that did not happen in time."""
+    def commit(self, offsets: Mapping[Partition, int], seconds: float | None) -> None:
+        """Store offsets as the group's, and wait for it unless `seconds` is None; raises `BrokerAwayError`."""
         from kafka.structs import OffsetAndMetadata
 
         theirs = {_theirs(partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
         with self._blame(seconds):
-            self._consumer.commit(theirs, timeout_ms=int(1000 * seconds))
+            if seconds is None:
+                self._consumer.commit_async(theirs, callback=self._committed)
+            else:
+                self._consumer.commit(theirs, timeout_ms=int(1000 * seconds))
+
+    def _committed(self, offsets: Any, answer: Any) -> None:
+        self.commit_error = _words(answer) if isinstance(answer, Exception) else None
 
     def envelope(self, message: Any) -> Envelope:
         """Return key and headers of one of `Fetched.messages`."""
@@ -217,8 +224,12 @@ def blaming(connection: Connection, seconds: float | None = None) -> Iterator[No
 
 
 def _fetched(partition: Partition, records: Sequence[Any]) -> Fetched:
-    offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-    return Fetched(partition, offsets, [record.value for record in records], records[-1].timestamp / 1000.0, records)
+    first, last = records[0], records[-1]
+    if last.offset - first.offset == len(records) - 1:
+        offsets = np.arange(first.offset, last.offset + 1)
+    else:
+        offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+    return Fetched.of(partition, offsets, [record.value for record in records], last.timestamp / 1000.0, records)
 
 
 def _theirs(partition: Partition) -> Any:

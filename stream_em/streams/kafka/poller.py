@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from stream_em.errors import OutsideError
-from stream_em.streams.kafka.buffer import Buffer, part
+from stream_em.streams.kafka.buffer import Buffer
 from stream_em.streams.kafka.interface import BrokerAwayError, Client, Fetched, OffsetsGoneError, Partition, Topic
 from stream_em.streams.kafka.ranges import deleted, made_anew, settled
 from stream_em.streams.kafka.settings import OnDataLoss
@@ -16,6 +16,8 @@ ASK_SECONDS = 1.0
 """After so long without a message the broker is asked whether it is there, and as long it may take to answer."""
 LOOK_SECONDS = 5.0
 """New partitions are looked for so often."""
+PAUSE_SECONDS = 2.0
+"""If there is no room for so long, partitions are paused and polling goes on, or a group would expel its member."""
 STUCK_SECONDS = 30.0
 """If the broker has messages and sends none for so long, the client is told again what to read."""
 
@@ -75,6 +77,7 @@ class Poller:
     def stop(self) -> None:
         """End soon; any thread may call it."""
         self._stopped.set()
+        self.buffer.close()
 
     def join(self, seconds: float) -> bool:
         """Wait until the thread has ended, and tell whether it has; what was to be committed then is."""
@@ -83,7 +86,7 @@ class Poller:
             self._thread.join(seconds)
         if self._thread.is_alive():
             return False
-        self._store()
+        self._store(ASK_SECONDS)
         return True
 
     def _run(self) -> None:
@@ -93,9 +96,14 @@ class Poller:
             paused = False
             while not self._stopped.is_set() and not self._done():
                 self._store()
-                if paused != (self.buffer.full or (paused and not self.buffer.low)):
-                    paused = not paused
-                    self._client.pause(paused)
+                if self.buffer.full and not paused:
+                    # Pausing throws away what the client has fetched ahead, so a short wait comes first.
+                    paused = not self.buffer.wait_for_room(PAUSE_SECONDS)
+                    if paused:
+                        self._client.pause(True)
+                elif paused and self.buffer.low:
+                    paused = False
+                    self._client.pause(False)
                 fetched = self._fetch()
                 if fetched:
                     self._heard = self._moved = time.monotonic()
@@ -126,7 +134,7 @@ class Poller:
             end = self._client.end(each.partition)
             self._ends[each.partition] = max(last + 1, end or 0)
             if self._until is not None and last >= self._until[each.partition]:
-                each = part(each, 0, int(each.offsets.searchsorted(self._until[each.partition])))
+                each = each.part(0, int(each.offsets.searchsorted(self._until[each.partition])))
             if len(each.values):
                 kept.append(each)
         return kept
@@ -224,15 +232,16 @@ class Poller:
         self._topics = {name: topic for name, topic in (self._topics | topics).items() if name not in gone}
         self._assign()
 
-    def _store(self) -> None:
+    def _store(self, seconds: float | None = None) -> None:
         """Commit what is waiting to be; only lag tools would miss it."""
+        failed, self._client.commit_error = self._client.commit_error, None
         offsets, self._commit = self._commit, None
-        if not offsets:
-            return
-        try:
-            self._client.commit(offsets, ASK_SECONDS)
-            self._commit_failed = False
-        except BrokerAwayError as error:
-            if not self._commit_failed:
-                self.buffer.note("commit-failed", f"the group's offsets could not be stored ({error})")
-            self._commit_failed = True
+        if offsets:
+            try:
+                self._client.commit(offsets, seconds)
+            except BrokerAwayError as error:
+                failed = str(error)
+        if failed is not None and not self._commit_failed:
+            self.buffer.note("commit-failed", f"the group's offsets could not be stored ({failed})")
+        if failed is not None or offsets:
+            self._commit_failed = failed is not None
