@@ -13,7 +13,7 @@ The house, ground floor first:
 * `streams`    records from files
 * `learning`   first parameters, batch EM, the learner, its file, the snapshots of a run
 * `sinks`      what was found, written exactly once
-* `config`     what a run is told; `configfile` reads it, `configschema` describes it
+* `config`     what a run is told; `configcheck` checks it, `configfile` reads it, `configschema` describes it
 * `runs`       a run on the disk: folder, lock, journal
 * `pipeline`   source -> learner -> snapshot -> sink
 * `service`    metrics and health

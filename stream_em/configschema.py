@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from stream_em.config import Run, Serve, SinkSection, Snapshots
-from stream_em.configfile import SOURCES
+from stream_em.configcheck import SOURCES
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models import all_models
 from stream_em.streams.kafka.connection import Connection

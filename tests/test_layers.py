@@ -7,7 +7,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "stream_em"
 FLOORS = ["version", "errors", "arrays", "kernels", "stepsize", "emissions", "em", "models", "streams", "learning"]
-FLOORS += ["sinks", "config", "configfile", "configschema", "runs", "pipeline", "service", "report", "demo", "cli"]
+FLOORS += [
+    "sinks",
+    "config",
+    "configcheck",
+    "configfile",
+    "configschema",
+    "runs",
+    "pipeline",
+    "service",
+    "report",
+    "demo",
+    "cli",
+]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -30,6 +30,7 @@ class MemorySource:
     fields = ("a", "b", "c")
     lag = (7, "records")
     trouble = None
+    error = sem.InputError
 
     def __init__(self, X, bad=(), notes=None, wait_at=None, fail_at=None):
         self.X, self.bad, self.notes, self.wait_at, self.fail_at = X, set(bad), notes or {}, wait_at, fail_at
@@ -44,7 +45,7 @@ class MemorySource:
     def __iter__(self):
         for begin in range(self.begin, self.end, 100):
             if begin == self.fail_at:
-                raise sem.InputError(f"memory, record {begin}: spoilt")
+                raise self.error(f"memory, record {begin}: spoilt")
             while begin == self.wait_at and not self.stopped.is_set():
                 time.sleep(0.01)
                 yield sem.Block(np.empty((0, 3)), self.fields, {"record": begin})
@@ -259,6 +260,15 @@ def test_bad_data_stop_the_run_after_what_came_before_was_saved(tmp_path):
     assert outputs_of(tmp_path / "whole") == {
         name: content for name, content in outputs_of(tmp_path).items() if not name.startswith("whole")
     }
+
+
+def test_a_source_that_fails_loses_nothing_that_was_learned(tmp_path):
+    source = MemorySource(X, fail_at=2300)
+    source.error = sem.OutsideError
+    with pytest.raises(sem.OutsideError, match="record 2300: spoilt"):
+        run(tmp_path, source)
+    assert read(SnapshotStore(tmp_path / "snapshots").paths()[-1]).progress.records == 2300
+    assert read_journal(tmp_path / "journal.db", "sessions")[-1]["outcome"] == "failed"
 
 
 def test_too_many_unusable_records_stop_the_run(tmp_path):

@@ -6,7 +6,7 @@ beyond it is cut. So every record enters the statistics and every output exactly
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.config import Run, Snapshots
-from stream_em.errors import InputError
+from stream_em.errors import InputError, OutsideError
 from stream_em.learning.learner import Learner
 from stream_em.learning.state import Event
 from stream_em.learning.store import RECENT_RECORDS, Progress, Snapshot
@@ -106,6 +106,7 @@ class Pipeline:
         self._rejected_since = 0
         self._journalled_records = max(self.progress.records, 1)
         self._begun: list[tuple[str, str]] = []
+        self._source_failed = False
 
     def begun_with(self, snapshot: Snapshot | None, refused: Sequence[str]) -> None:
         """Be told which snapshot the run goes on from, and which newer ones were refused and why."""
@@ -122,8 +123,8 @@ class Pipeline:
     def run(self) -> Outcome:
         """Run until the source ends or `stop` is called, and save at the end.
 
-        Raises `InputError` for data that cannot be used, after saving what came before, and `OutsideError` if disk or
-        source fail; then the last snapshot stays as it is.
+        Raises `InputError` for data that cannot be used and `OutsideError` if the source fails, after saving what came
+        before; and `OutsideError` if disk or sinks fail: then the last snapshot stays as it is.
         """
         begin = self._clock()
         self._saved_at = self._journalled_at = self._looked_at = begin
@@ -133,7 +134,7 @@ class Pipeline:
         blocks = read_patiently(self.source, PATIENCE_SECONDS)
         ended: Ended = "end"
         try:
-            for block in blocks:
+            for block in self._watched(blocks):
                 if block is not None:
                     self._take(block)
                 self._tick()
@@ -145,10 +146,11 @@ class Pipeline:
                 ended = "limit"
             else:
                 self._start_at_the_end()
-        except InputError as error:
-            self._happened([("failed", str(error))])
-            self.save()
-            self._end("failed")
+        except (InputError, OutsideError) as error:
+            if isinstance(error, InputError) or self._source_failed:
+                self._happened([("failed", str(error))])
+                self.save()
+                self._end("failed")
             raise
         finally:
             self.status.running = False
@@ -191,6 +193,14 @@ class Pipeline:
             self.journal.close()
         if self.folder is not None:
             self.folder.close()
+
+    def _watched(self, blocks: Iterable[Block | None]) -> Iterator[Block | None]:
+        """Give the blocks, and note if it is the source that fails: what was learned of it can be saved."""
+        try:
+            yield from blocks
+        except OutsideError:
+            self._source_failed = True
+            raise
 
     def _take(self, block: Block) -> None:
         begin = self._clock()
