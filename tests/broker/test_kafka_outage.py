@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from broker.conftest import started
-from broker.helpers import objects, until
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
+from broker.conftest import started
+from broker.helpers import objects, until
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 from stream_em.streams.kafka.connection import Connection
@@ -104,6 +104,27 @@ def test_records_flow_within_three_seconds_of_the_port_being_open(broker, client
     source.close()
     assert sorted(seen) == list(range(1500))
     assert notes == ["broker-away", "broker-back"]
+
+
+@pytest.mark.slow
+def test_an_outage_of_a_minute_is_waited_for(broker, client):
+    topic = new_topic(broker, f"minute-{client}")
+    fill(broker, 0, 500, topic)
+    settings = KafkaSettings(topics=topic, fields=["a", "b"])
+    source = KafkaSource(Connection(bootstrap_servers=broker.address, client=client), settings)
+    seen = []
+    thread = threading.Thread(target=lambda: [seen.extend(block.values[:, 0].astype(int)) for block in source])
+    thread.start()
+    until(lambda: len(seen) == 500)
+    broker.stop(signal.SIGKILL)
+    time.sleep(60)
+    broker.start()
+    fill(broker, 500, 1000, topic)
+    assert until(lambda: len(seen) == 1000) < 5
+    source.stop()
+    thread.join(5)
+    source.close()
+    assert sorted(seen) == list(range(1000))
 
 
 def status_of(address, path):

@@ -5,11 +5,11 @@ import threading
 import time
 
 import pytest
-from broker.helpers import counted, objects, through_json, until
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions
 
 import stream_em as sem
+from broker.helpers import counted, objects, through_json, until
 from stream_em.streams.kafka.connection import Connection
 
 
