@@ -9,7 +9,7 @@ def produce(
     data: Annotated[
         list[str], typer.Argument(metavar="DATA...", help="Files, folders or patterns; - is standard input.")
     ],
-    topic: Annotated[str, typer.Option(help="The topic; the broker must have it, or make it on its own.")],
+    topic: Annotated[str, typer.Option(help="The topic; made with the broker's defaults if it is not there.")],
     bootstrap_servers: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The broker; several with commas.")
     ] = "127.0.0.1:9092",
@@ -47,7 +47,7 @@ def produce(
     from stream_em.streams.codecs.registry import SchemaRegistry
     from stream_em.streams.files import open_source
     from stream_em.streams.kafka.connection import Connection
-    from stream_em.streams.kafka.producing import open_producer
+    from stream_em.streams.kafka.producing import make_topic, open_producer
 
     try:
         if config is not None:
@@ -60,6 +60,7 @@ def produce(
     target = console(stderr=True)
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
     begin, sent = time.monotonic(), 0
+    made = make_topic(connection, topic)
     with (
         open_source(
             data,
@@ -83,7 +84,8 @@ def produce(
         producer.flush()
     seconds = time.monotonic() - begin
     if not quiet:
-        print(f"{sent:,} records into {topic}: {sent / seconds:,.0f} a second ({seconds:.1f} s)")
+        where = f"{topic} (made now)" if made else topic
+        print(f"{sent:,} records into {where}: {sent / seconds:,.0f} a second ({seconds:.1f} s)")
 
 
 PATIENCE_SECONDS = 60.0

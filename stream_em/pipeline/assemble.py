@@ -20,7 +20,7 @@ from stream_em.sinks.deadletters import DeadLetterFile, DeadLetters, DeadLetterT
 from stream_em.sinks.interface import Sink
 from stream_em.streams.files import open_source
 from stream_em.streams.kafka.connection import Connection
-from stream_em.streams.kafka.producing import Producer
+from stream_em.streams.kafka.producing import Producer, make_topic, open_producer
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.records import Source
 
@@ -70,6 +70,7 @@ def pipeline_of(
         folder.write_config(text)
         journal = Journal(folder.journal_path)
         closing.append(journal)
+        made = [topic for topic in _output_topics(config) if make_topic(config.kafka or Connection(), topic)]
         snapshot, refused = folder.store.newest()
         if snapshot is None and journal.has_snapshots():
             raise InputError(
@@ -104,7 +105,7 @@ def pipeline_of(
             error_rate=ErrorRate(config.source.max_error_rate, config.source.error_window),
             limit=limit,
         )
-        pipeline.begun_with(snapshot, refused)
+        pipeline.begun_with(snapshot, refused, made)
         yield pipeline
     finally:
         for thing in reversed(closing):
@@ -156,13 +157,17 @@ def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
     return sink_for(section.type, folder.output(section.file), **options)
 
 
+def _output_topics(config: Config) -> list[str]:
+    """Return the topics that sinks and dead letters go to."""
+    topics = [section.topic for section in config.sinks] + [getattr(config.source, "dead_letter_topic", None)]
+    return [topic for topic in topics if topic is not None]
+
+
 def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadLetters:
     return DeadLetterFile(folder.output(DEAD_LETTERS)) if topic is None else DeadLetterTopic(topic, _producer(config))
 
 
 def _producer(config: Config) -> Producer:
-    from stream_em.streams.kafka.producing import open_producer
-
     return open_producer(config.kafka or Connection(), _patience(config))
 
 

@@ -108,9 +108,10 @@ class Pipeline:
         self._begun: list[tuple[str, str]] = []
         self._source_failed = False
 
-    def begun_with(self, snapshot: Snapshot | None, refused: Sequence[str]) -> None:
-        """Be told which snapshot the run goes on from, and which newer ones were refused and why."""
+    def begun_with(self, snapshot: Snapshot | None, refused: Sequence[str], made: Sequence[str] = ()) -> None:
+        """Be told which snapshot the run goes on from, which newer ones were refused and why, and which topics made."""
         self._begun = [("snapshot-refused", reason) for reason in refused]
+        self._begun += [("topic-made", f"topic {topic} was not there") for topic in made]
         if snapshot is not None:
             self._recent = snapshot.recent
             self._begun.append(("resumed", f"after {snapshot.progress.records:,} records, from {snapshot.path.name}"))

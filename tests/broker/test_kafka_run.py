@@ -219,6 +219,17 @@ def test_produce_loads_a_file_that_a_run_then_learns(run, config, new_topic, add
         topic = new_topic(2)
 
 
+def test_a_topic_that_is_not_there_is_made_and_told(run, config, topic, address, tmp_path):
+    config.write_text(config.read_text() + f'[[sinks]]\nwhat = "events"\ntype = "kafka"\ntopic = "{topic}-new"\n')
+    assert run("run", config, "--until-end")[0] == 0
+    events = read_journal(tmp_path / "run" / "journal.db", "events")
+    assert ("topic-made", f"topic {topic}-new was not there") in [(each["kind"], each["detail"]) for each in events]
+    np.savetxt(tmp_path / "data.csv", X[:50], delimiter=",", header="a,b", comments="")
+    code, out, _ = run("produce", tmp_path / "data.csv", "--topic", f"{topic}-p", "--bootstrap-servers", address)
+    assert code == 0
+    assert out.startswith(f"50 records into {topic}-p (made now): ")
+
+
 def test_the_config_for_kafka_runs(run, topic, new_topic, address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = CONFIG_FILE.read_text().replace('topic = "scores"', f'topic = "{new_topic(1)}"')

@@ -85,6 +85,17 @@ class ConfluentClient:
                     found[name] = Topic(_hexadecimal(topic.topic_id), tuple(sorted(at.id for at in topic.partitions)))
         return found
 
+    def create(self, topic: str, seconds: float) -> None:
+        """Make a topic with the broker's own number of partitions and replicas; raises `BrokerAwayError`."""
+        from confluent_kafka.admin import NewTopic
+
+        with self._blame(seconds):
+            try:
+                self._admin().create_topics([NewTopic(topic)], request_timeout=seconds)[topic].result()
+            except self._ck.KafkaException as error:
+                if error.args[0].code() != self._ck.KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions, and no others, each from its offset on."""
         with self._blame():

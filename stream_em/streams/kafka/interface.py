@@ -97,6 +97,10 @@ class Client(Protocol):
         """Return those of these topics that are there, or all; raises `BrokerAwayError` if none answers in time."""
         ...
 
+    def create(self, topic: str, seconds: float) -> None:
+        """Make a topic with the broker's own number of partitions and replicas; raises `BrokerAwayError`."""
+        ...
+
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions, and no others, each from its offset on."""
         ...

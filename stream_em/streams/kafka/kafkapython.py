@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,6 +65,14 @@ class KafkaPythonClient:
             for topic in described
             if not topic["error_code"] and not topic["is_internal"]
         }
+
+    def create(self, topic: str, seconds: float) -> None:
+        """Make a topic with the broker's own number of partitions and replicas; raises `BrokerAwayError`."""
+        from kafka.admin import NewTopic
+        from kafka.errors import TopicAlreadyExistsError
+
+        with self._blame(seconds), suppress(TopicAlreadyExistsError):
+            self._admin().create_topics([NewTopic(topic, -1, -1)])
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions, and no others, each from its offset on."""

@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 from stream_em.errors import OutsideError
 from stream_em.streams.kafka import confluent, kafkapython
+from stream_em.streams.kafka.clients import open_client
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import BrokerAwayError
 
+ANSWER_SECONDS = 10.0
 LINGER_MILLISECONDS = 20
 BATCH_BYTES = 256 << 10
 MOST_BYTES = 16 << 20
@@ -44,6 +46,24 @@ def open_producer(connection: Connection, patience: float) -> Producer:
         return KafkaPythonProducer(connection, patience)
     except BrokerAwayError as error:
         raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
+
+
+def make_topic(connection: Connection, topic: str) -> bool:
+    """Make a topic if it is not there, and tell whether that was so.
+
+    A message to one that is not there would wait for all patience. Raises `OutsideError` if the broker refuses.
+    """
+    try:
+        client = open_client(connection)
+        try:
+            missing = topic not in client.topics([topic], ANSWER_SECONDS)
+            if missing:
+                client.create(topic, ANSWER_SECONDS)
+        finally:
+            client.close()
+    except BrokerAwayError as error:
+        raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
+    return missing
 
 
 @contextmanager
