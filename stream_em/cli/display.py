@@ -18,6 +18,10 @@ from stream_em.pipeline.status import Status
 from stream_em.streams.files import FileSource
 
 _TERMINAL_SECONDS = 0.1
+WARNINGS = frozenset(
+    ("broker-away", "commit-failed", "data-loss", "failed", "field-missing", "rejected", "snapshot-refused", "stuck")
+)
+"""Events that an operator should look at."""
 
 
 class Display:
@@ -71,7 +75,7 @@ class Display:
         if self._live:
             self._progress.console.print(f"{event}: {_words(more)}", markup=False, soft_wrap=True)
         elif self._logs:
-            self._log.info(event, **more)
+            (self._log.warning if event in WARNINGS else self._log.info)(event, **more)
 
     def ended(self, outcome: Outcome) -> None:
         """Say how the run ended."""

@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
-from stream_em.cli.run import CONFIG, SET
+from stream_em.cli.run import SET
 
 
 def lag(
-    config: CONFIG,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The config of the run.")],
     settings: SET = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Show how far a run of a Kafka config is behind: position, end and lag of each partition."""
+    """Show how far the newest snapshot of a run is behind its topics: position, end and lag of each partition.
+
+    What was learned since that snapshot counts as lag; /metrics tells it as it is now.
+    """
     import json
 
     from rich.box import SIMPLE

@@ -17,7 +17,7 @@ def run(
     settings: SET = None,
     max_records: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
     until_end: Annotated[
-        bool, typer.Option("--until-end", help="Stop where the data end now, even if source.follow is set.")
+        bool, typer.Option("--until-end", help="Stop where the data end now: a followed file, a topic.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; what the run folder holds is renamed, never deleted.")

@@ -35,6 +35,8 @@ def snapshots(
     if not paths:
         raise InputError(f"{run}: this folder has no snapshots; name a run folder")
     if action is Action.restore:
+        if name is None:
+            raise InputError(f"{run}: name the snapshot to restore; there are {', '.join(path.stem for path in paths)}")
         chosen = next((path for path in paths if name in (path.name, path.stem)), None)
         if chosen is None:
             raise InputError(

@@ -238,7 +238,12 @@ class Pipeline:
             self._dead_letters.write(block.rejected)
         if self._rejected_since == 0:
             self._happened(
-                [("rejected", f"{len(block.rejected)} records in a block; the first: {block.rejected[0].reason}")]
+                [
+                    (
+                        "rejected",
+                        f"unusable records in a block: {len(block.rejected)}; the first: {block.rejected[0].reason}",
+                    )
+                ]
             )
         self._rejected_since += len(block.rejected)
 

@@ -47,7 +47,7 @@ def event_rows(events: Sequence[Event]) -> Rows:
 def rejected_rows(rejected: Sequence[Rejected]) -> Rows:
     """Return where each unusable record came from, why it is unusable, and its bytes: as text, or else in base64.
 
-    A message's key and headers are there if any of them has some.
+    A message's key and headers are there too.
     """
     texts = [_as_text(record.content) for record in rejected]
     rows: Rows = {
@@ -58,7 +58,7 @@ def rejected_rows(rejected: Sequence[Rejected]) -> Rows:
             _in_base64(record.content) if text is None else None for record, text in zip(rejected, texts, strict=True)
         ],
     }
-    if any(record.key is not None or record.headers for record in rejected):
+    if any("offset" in record.place for record in rejected):
         rows["key"] = [_in_base64(record.key) for record in rejected]
         rows["headers"] = [[[name, _in_base64(value)] for name, value in record.headers] for record in rejected]
     return rows

@@ -70,8 +70,8 @@ def check_fields(fields: Iterable[str], columns: Sequence[str], place: str) -> N
     for field in fields:
         if field not in columns:
             near = difflib.get_close_matches(field, columns, n=1)
-            offer = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"{place}: there is no field {field!r}; {offer}It has {listed(columns)}")
+            offer = f"did you mean {near[0]!r}? It has" if near else "it has"
+            raise InputError(f"{place}: there is no field {field!r}; {offer} {listed(columns)}")
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

@@ -189,6 +189,13 @@ def test_sigterm_ends_it_within_two_seconds(config, topic, send, tmp_path, busy)
     assert snapshot.progress.records == sum(places.values())
 
 
+def test_another_topic_than_was_learned_is_refused(run, config, new_topic):
+    assert run("run", config, "--until-end", "--max-records", 100)[0] == 0
+    code, _, err = run("run", config, "--set", f"source.topics={new_topic(1)}")
+    assert code == 2
+    assert "source.topics: this run has learned from" in err.splitlines()[-1]
+
+
 def test_lost_messages_are_exit_code_3_or_journalled(run, config, topic, admin, tmp_path):
     from kafka import TopicPartition
 

@@ -112,6 +112,16 @@ def test_fields_are_chosen_or_those_of_the_first_message(source, new_topic, send
     assert empty.fields == ("a", "b", "c")
 
 
+def test_a_field_that_no_message_has_is_told_once(source, new_topic, send):
+    topic = new_topic(1)
+    send(topic, objects(0, 5000))
+    blocks = list(source(topic, fields=["a", "zz"], block_size=500))
+    assert counted(blocks) == list(range(5000))
+    (note,) = [note for block in blocks for note in block.notes]
+    assert (note.kind, "'zz'" in note.detail) == ("field-missing", True)
+    assert not [note for block in source(topic, fields=["b", "a"]) for note in block.notes]
+
+
 def test_without_a_message_the_fields_are_not_known(source, new_topic):
     with pytest.raises(sem.InputError, match=r"no message has come yet; name the fields in source\.fields"):
         source(new_topic(1)).fields  # noqa: B018

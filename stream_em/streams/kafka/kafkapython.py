@@ -32,8 +32,7 @@ class KafkaPythonClient:
     """Reads with kafka-python."""
 
     def __init__(self, connection: Connection, group: str | None, isolation_level: str) -> None:
-        import kafka
-
+        kafka = library()
         self._connection = connection
         self.commit_error: str | None = None
         self._admins: list[Any] = []
@@ -161,6 +160,16 @@ class KafkaPythonClient:
             yield
 
 
+def library() -> Any:
+    """Return the library; raises `InputError` if it is not installed."""
+    try:
+        import kafka
+        import kafka.errors
+    except ImportError:
+        raise InputError("kafka: kafka-python is not installed; pip install 'stream-em[kafka]'") from None
+    return kafka
+
+
 class _Listener(logging.Handler):
     """Hears why the library cannot connect: it tries again until a timeout, and says the cause in its log only."""
 
@@ -208,8 +217,7 @@ def connected(connection: Connection, make: Callable[..., Any], arguments: dict[
 @contextmanager
 def blaming(connection: Connection, seconds: float | None = None) -> Iterator[None]:
     """Turn kafka-python's errors into ours: refused for good, not there within `seconds`, or told wrongly."""
-    import kafka.errors as errors
-
+    errors = library().errors
     begin = time.monotonic()
     servers = ", ".join(connection.servers)
     try:

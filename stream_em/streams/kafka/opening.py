@@ -67,10 +67,14 @@ class Opened:
         notes = [made_anew(name, loss) for name in anew]
         ranges = self.ranges(self.partitions)
         gone = [each for each in position.places if each not in ranges]
-        if gone and loss == "fail":
-            raise OutsideError(
-                f"kafka: {gone[0]} is not read any more; set source.topics back, or start anew with --fresh"
+        others = {each.topic for each in gone} - self.topics.keys() if self._settings.names else set()
+        if others:
+            raise InputError(
+                f"source.topics: this run has learned from {', '.join(sorted(others))}; set it back, or start anew with"
+                " --fresh"
             )
+        if gone and loss == "fail":
+            raise OutsideError(f"kafka: {gone[0]} is not there any more; bring it back, or start anew with --fresh")
         notes += [Note("data-loss", f"{each} is not there any more") for each in gone]
         known = {each: at for each, at in position.places.items() if each in ranges and each.topic not in anew}
         offsets, lost = settled({each: place.offset for each, place in known.items()}, ranges, loss)

@@ -80,8 +80,7 @@ class KafkaPythonProducer:
     """Writes with kafka-python."""
 
     def __init__(self, connection: Connection, patience: float, **more: Any) -> None:
-        import kafka
-
+        kafka = kafkapython.library()
         self._connection = connection
         self._patience = max(patience, LEAST_PATIENCE_SECONDS)
         self._failed: list[BaseException] = []

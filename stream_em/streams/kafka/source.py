@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 from stream_em.streams.codecs import codec_named
 from stream_em.streams.codecs.registry import SchemaRegistry
@@ -23,6 +24,8 @@ BUFFERED_BLOCKS = 4
 PATIENCE_SECONDS = 0.2
 JOIN_SECONDS = 5.0
 TOMBSTONE_SECONDS = 60.0
+LOOKED_AT = 1000
+"""After so many records it is told which fields had no value in any."""
 _FIRST_MESSAGES = 64
 
 
@@ -54,6 +57,9 @@ class KafkaSource:
         self._stopped = threading.Event()
         # Until a first batch tells how many records a message holds, few messages are taken at once.
         self._records_each = settings.block_size / _FIRST_MESSAGES
+        # Fields that no message has had a value for; None once that was settled or told.
+        self._unseen: set[str] | None = None
+        self._looked_at = 0
         self._tombstones = 0
         self._told_tombstones = -TOMBSTONE_SECONDS
 
@@ -167,6 +173,8 @@ class KafkaSource:
         self._places |= batch.moved(cut)
         self._note_tombstones(batch.n_tombstones)
         values = batch.values[records]
+        if self._looked_at < LOOKED_AT:
+            self._note_missing_fields(values)
         if self._limit is not None:
             self._limit -= len(values) + len(rejected)
         block = self._block(values=values, places=batch.places(records), rejected=rejected)
@@ -180,6 +188,16 @@ class KafkaSource:
         notes, self._notes = tuple(self._notes), []
         values = values if len(values) else np.empty((0, max(1, len(self._codec.fields))))
         return Block(values, self._codec.fields, self._position(), checked=True, notes=notes, **more)
+
+    def _note_missing_fields(self, values: FloatArray) -> None:
+        """Tell once of fields that none of the first messages has: their names may be wrong."""
+        fields = self._codec.fields
+        seen = {fields[column] for column in np.flatnonzero(~np.isnan(values).all(axis=0))}
+        self._unseen = (set(fields) if self._unseen is None else self._unseen) - seen
+        self._looked_at = LOOKED_AT if not self._unseen else self._looked_at + len(values)
+        if self._unseen and self._looked_at >= LOOKED_AT:
+            names = ", ".join(map(repr, sorted(self._unseen)))
+            self._notes.append(Note("field-missing", f"no message so far has a value in {names}; is it the name?"))
 
     def _note_tombstones(self, count: int) -> None:
         """Tell now and then of messages without a value: in a compacted topic they are usual."""
