@@ -193,6 +193,16 @@ def test_after_a_crash_what_was_written_beyond_the_snapshot_is_cut(tmp_path):
     assert outputs_of(tmp_path / "crashed") == outputs_of(tmp_path / "whole")
 
 
+def test_a_sink_that_is_left_out_for_a_while_keeps_what_it_wrote(tmp_path):
+    run(tmp_path, MemorySource(X), limit=1000)
+    before = outputs_of(tmp_path)
+    run(tmp_path, MemorySource(X), limit=1000, sections=SECTIONS[:1])
+    run(tmp_path, MemorySource(X), limit=1000)
+    after = outputs_of(tmp_path)
+    assert after["log-likelihoods.csv"].startswith(before["log-likelihoods.csv"])
+    assert after["log-likelihoods.csv"].count(b"\n") == 2001
+
+
 def test_a_damaged_snapshot_is_said_and_the_one_before_it_used(tmp_path):
     run(tmp_path / "whole", MemorySource(X, BAD))
     run(tmp_path / "run", MemorySource(X, BAD), limit=2700)

@@ -168,7 +168,8 @@ class Pipeline:
         begin = self._clock()
         self.folder.check()
         self._journal_refresh()
-        sinks = {output.file: output.sink.flush() for output in self.outputs}
+        # A sink that is left out for a while goes on where it was when it is there again.
+        sinks = self.progress.sinks | {output.file: output.sink.flush() for output in self.outputs}
         if self._dead_letters is not None:
             sinks[DEAD_LETTERS] = self._dead_letters.flush()
         self.progress = msgspec.structs.replace(self.progress, sinks=sinks)
