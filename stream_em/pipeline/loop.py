@@ -214,8 +214,11 @@ class Pipeline:
             posterior = np.empty((len(block), self.learner.model.n_components))
         log_likelihood = self.learner.learn(block, posterior=posterior) if len(block) else np.empty(0)
         before = self.progress.records
-        self.progress = Progress(
-            before + n, self.progress.rejected + len(block.rejected), block.position or self.progress.source
+        self.progress = msgspec.structs.replace(
+            self.progress,
+            records=before + n,
+            rejected=self.progress.rejected + len(block.rejected),
+            source=block.position or self.progress.source,
         )
         taken = Taken(block, log_likelihood, posterior, self._new_events(block.notes), before, before + n)
         for output in self.outputs:
