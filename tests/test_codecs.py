@@ -769,7 +769,7 @@ def test_schemas_change_from_message_to_message():
     found = codec("avro", ("c", "a"), schemas=schemas).decode(messages)
     np.testing.assert_array_equal(found.values, [row for i in range(30) for row in ([0.5, i], [0.25, -i])])
     reasons = [(w.message % 4, w.reason) for w in found.unreadable]
-    assert reasons == [(2, "schema 3: there is no field 'c'; It has 'a'"), (3, "no schema 44")] * 30
+    assert reasons == [(2, "schema 3: there is no field 'c'; it has 'a'"), (3, "no schema 44")] * 30
 
 
 @contextlib.contextmanager

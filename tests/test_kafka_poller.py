@@ -41,7 +41,7 @@ class WoodenClient:
         for partition, offset in self.at.items():
             if self.away or self.stuck or self.paused:
                 break
-            if offset < self.begins[partition]:
+            if not self.begins[partition] <= offset <= self.messages[partition]:
                 raise OffsetsGoneError(each for each in [partition])
             n = min(5, self.messages[partition] - offset)
             if n > 0:
@@ -223,6 +223,17 @@ def test_a_topic_that_is_deleted_or_made_anew_is_noticed(polled):
                 offsets, kinds = taken(poller)
                 assert kinds == ["data-loss"]
                 assert offsets.get(ONE, []) == ([] if "there" in change else list(range(5)))
+
+
+def test_a_topic_made_anew_that_is_noticed_by_its_offsets_is_begun_once(polled, monkeypatch):
+    monkeypatch.setattr(polling, "LOOK_SECONDS", 0.3)
+    client = WoodenClient(p0=50)
+    poller = polled(client, on_data_loss="earliest")
+    taken(poller, 0.1)
+    client.messages[ONE], client.topic = 8, Topic("b" * 32, (0,))
+    offsets, kinds = taken(poller, 1)
+    assert offsets[ONE] == list(range(8))
+    assert kinds == ["data-loss"]
 
 
 def test_a_topic_that_is_missing_for_a_moment_is_not_gone(polled, monkeypatch):

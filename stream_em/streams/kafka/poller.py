@@ -188,6 +188,8 @@ class Poller:
     def _settle(self, partitions: list[Partition] | tuple[Partition, ...]) -> None:
         """Find where reading goes on, after the broker said that it does not have what was asked for."""
         try:
+            # A topic that was made anew is told by its id, and then begun only once.
+            self._follow(self._topics | self._wanted(self._client, ASK_SECONDS))
             ranges = self._client.ranges(list(partitions), ASK_SECONDS)
         except BrokerAwayError:
             return
