@@ -1,5 +1,6 @@
 """What a run is told, as values; read from TOML by `stream_em.configfile`."""
 
+import os
 from typing import Annotated, Literal
 
 import msgspec
@@ -78,7 +79,7 @@ class SinkSection(Section, frozen=True):
         """Where it writes: a path, or topic: and a name."""
         if self.type == "kafka":
             return f"topic:{self.topic}"
-        return self.path or (self.what if self.type == "parquet" else f"{self.what}.{self.type}")
+        return os.path.normpath(self.path or (self.what if self.type == "parquet" else f"{self.what}.{self.type}"))
 
 
 class Run(Section, frozen=True):
@@ -116,11 +117,21 @@ class Config(Section, frozen=True):
         if any(sink.exactly_once for sink in self.sinks) and not isinstance(self.source, KafkaSettings):
             raise InputError("sinks: exactly_once needs a source of type kafka")
         files = [sink.file for sink in self.sinks]
-        for file in files:
-            if files.count(file) > 1:
+        for i, file in enumerate(files):
+            others = files[:i] + files[i + 1 :]
+            if file in others:
                 raise InputError(f"sinks: two of them write to {file!r}; give each a path of its own")
-            if file in RESERVED:
+            if any(other.startswith(f"{file}/") for other in others):
+                raise InputError(
+                    f"sinks: one of them writes inside {file!r}, which another writes; choose another path"
+                )
+            if file.split("/")[0] in RESERVED:
                 raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
+        if isinstance(self.source, KafkaSettings):
+            topics = [sink.topic for sink in self.sinks] + [self.source.dead_letter_topic]
+            for topic in filter(None, topics):
+                if self.source.reads(topic):
+                    raise InputError(f"topic {topic!r} is read by source, and what is written there would come back")
 
 
 RESERVED = ("config.toml", "snapshots", "journal.db", "lock", "identity", "dead-letter.jsonl", "report.html")

@@ -96,6 +96,8 @@ def _value(value: Any, kind: Any, key: str) -> Any:
             return Stepsize.parse(value)
         except InputError as error:
             raise InputError(f"{key}: {error}") from None
+    if "\0" in str(value):
+        raise InputError(f"{key}: holds a NUL character; remove it")
     plain = [_plain(item) for item in value] if isinstance(value, list) else _plain(value)
     try:
         return msgspec.convert(plain, kind, strict=not isinstance(value, SetText))

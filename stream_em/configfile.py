@@ -36,7 +36,7 @@ def load_config(path: Path, settings: Iterable[str] = (), environment: Mapping[s
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise InputError(f"{path}: is larger than a megabyte; is it a config?")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
@@ -76,7 +76,7 @@ def _overrule(raw: dict[str, Any], text: str, name: str, settings: Iterable[str]
         key, equals, value = setting.partition("=")
         section, dot, inner = key.strip().partition(".")
         if not (equals and dot and inner) or "." in inner or section == "sinks":
-            raise InputError(f"--set {setting}: write it as section.key=value, for a section other than sinks")
+            raise InputError(f"--set {key.strip()}: write it as section.key=value, for a section other than sinks")
         if not isinstance(raw.setdefault(section, {}), dict):
             raise InputError(f"{name}: {section} must be a table: write [{section}] and its keys below")
         raw[section][inner] = _toml_value(value.strip())

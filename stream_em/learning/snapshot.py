@@ -74,7 +74,7 @@ def read_snapshot(path: Path) -> tuple[dict[str, str], Tensors]:
         (length,) = struct.unpack("<Q", content[:8])
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         tensors: Tensors = load(content)
-    except (struct.error, ValueError, AttributeError, SafetensorError):
+    except (struct.error, ValueError, AttributeError, RecursionError, SafetensorError):
         raise damaged from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{path}: not a model of stream_em")

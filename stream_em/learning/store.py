@@ -60,7 +60,9 @@ class SnapshotStore:
         path = self.folder / f"{progress.records:012}{SUFFIX}"
         write_snapshot(path, metadata, {**tensors, RECENT: recent[-RECENT_RECORDS:]})
         try:
-            for old in self.paths()[: -self.keep]:
+            # Later ones are of another time line, or damaged: they are not counted, and replaced when it gets there.
+            earlier = [each for each in self.paths() if 0 <= _records(each) <= progress.records]
+            for old in earlier[: -self.keep]:
                 old.unlink()
             for part in self.folder.glob(f".*{SUFFIX}.*.part"):
                 part.unlink()
@@ -76,7 +78,10 @@ class SnapshotStore:
         refused: list[str] = []
         for path in reversed(self.paths()):
             try:
-                return read(path), refused
+                snapshot = read(path)
+                if snapshot.progress.records == _records(path):
+                    return snapshot, refused
+                refused.append(f"{path}: is after {snapshot.progress.records:,} records, unlike its name; rename it")
             except InputError as error:
                 refused.append(str(error))
         if refused:

@@ -67,7 +67,6 @@ def pipeline_of(
         closing.append(source)
         folder = RunFolder(folder_path, config.snapshots.keep)
         closing.append(folder)
-        folder.write_config(text)
         journal = Journal(folder.journal_path)
         closing.append(journal)
         made = [topic for topic in _output_topics(config) if make_topic(config.kafka or Connection(), topic)]
@@ -80,6 +79,7 @@ def pipeline_of(
         progress = Progress() if snapshot is None else snapshot.progress
         source.seek(progress.source, limit)
         _check_fields(learner, source)
+        folder.write_config(text)
         outputs = []
         for section in config.sinks:
             outputs.append(Output(section, _sink(section, config, folder)))

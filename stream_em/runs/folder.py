@@ -93,6 +93,11 @@ def set_run_aside(path: Path) -> Path | None:
     """Rename a run folder so that a new run can take its place; return its new name, or None if there was none."""
     if not path.exists():
         return None
+    path = path.resolve()
+    if not ((path / "journal.db").exists() and (path / "snapshots").is_dir()) and any(path.iterdir()):
+        raise InputError(
+            f"{path}: is not the folder of a run, so --fresh does not rename it; choose another run.folder"
+        )
     RunFolder(path).close()
     stem = f"{path.name}.aside-{datetime.now():%Y%m%dT%H%M%S}"
     aside, number = path.with_name(stem), 1

@@ -58,6 +58,7 @@ class Batch:
             reasons = [(int(at[message]), reason) for message, reason in reasons]
         self.unreadable: list[tuple[int, str]] = reasons
         self._contents = values
+        self._already: dict[int, int] = {}
         self._skip(places)
 
     @property
@@ -87,14 +88,23 @@ class Batch:
         return Cut(self.n_messages)
 
     def cut_after(self, n: int) -> Cut:
-        """Return the cut behind the first `n` records or unusable messages."""
+        """Return the cut behind the first `n` records or unusable messages.
+
+        A message of which a part is unusable is not cut: it is taken whole if any of it is.
+        """
         if n >= self.n_units:
             return self.whole()
-        units = np.sort(np.concatenate([self.message, [message for message, _ in self.unreadable]]), kind="stable")
-        message = int(units[n])
-        taken = n - int(np.searchsorted(units, message))
-        already = int(self.record[self.message == message].min()) if taken else 0
-        return Cut(message, already + taken if taken else 0)
+        bad = np.bincount([message for message, _ in self.unreadable], minlength=self.n_messages)
+        ends = np.cumsum(np.bincount(self.message, minlength=self.n_messages) + bad)
+        message = int(np.searchsorted(ends, n, side="right"))
+        taken = n - (int(ends[message - 1]) if message else 0)
+        if taken and bad[message]:
+            return Cut(message + 1)
+        return Cut(message, self.already(message) + taken)
+
+    def already(self, message: int) -> int:
+        """Return how many records of a message were taken before it was read again."""
+        return self._already.get(message, 0)
 
     def before(self, cut: Cut) -> slice:
         """Return which records lie before a cut."""
@@ -136,6 +146,7 @@ class Batch:
             place = places.get(each.partition)
             if place is None or not place.within or each.offsets[0] != place.offset:
                 continue
+            self._already[int(start)] = place.within
             again = (self.message == start) & (self.record < place.within)
             keep: Any = ~again
             self.values = np.ascontiguousarray(self.values[keep])

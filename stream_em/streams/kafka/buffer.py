@@ -100,4 +100,4 @@ class Buffer:
                 self._changed.notify_all()
             if not found and self._failed is not None:
                 raise self._failed
-            return Taken(found, notes, self._ended and not self._waiting)
+            return Taken(found, notes, self._ended and not self._waiting and self._failed is None)

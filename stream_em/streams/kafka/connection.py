@@ -12,6 +12,7 @@ METADATA_MILLISECONDS = 5000
 REQUEST_MILLISECONDS = 5000
 """With the clients' defaults records flow again only half a minute after a broker is back."""
 
+FORBIDDEN = ("plugin.", "ssl.engine.", "sasl.kerberos.kinit.cmd", "metadata.broker.list", "kafka_client", "selector")
 ClientName = Literal["kafka-python", "confluent-kafka"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -110,6 +111,8 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _with_options(self, arguments: dict[str, Any], taken: frozenset[str]) -> dict[str, Any]:
         for name in self.options:
+            if name.startswith(FORBIDDEN):
+                raise InputError(f"options.{name}: loads code or runs a program, or has a key of its own; remove it")
             if name in taken or (name in arguments and "ms" not in name):
                 raise InputError(f"options.{name}: is set by stream_em itself; remove it")
         return {**arguments, **self.options}

@@ -11,6 +11,7 @@ from stream_em.errors import InputError
 from stream_em.streams.kafka.connection import Secret
 from stream_em.streams.kafka.interface import Partition
 
+LATEST_SECONDS = 1e11
 OnDataLoss = Literal["fail", "earliest", "latest"]
 _SPELLINGS = 'use "earliest", "latest", "timestamp:2026-11-01T00:00:00Z" or "offsets:0=1200,1=1180"'
 
@@ -64,8 +65,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         """Raise `InputError` for settings that contradict each other."""
         if (self.topics is None) == (self.topic_pattern is None):
             raise InputError("topics: name a topic, or give a topic_pattern (one of the two)")
-        if not self.names and self.topic_pattern is None:
-            raise InputError("topics: name at least one")
+        if self.topic_pattern is None and not all(self.names or [""]):
+            raise InputError("topics: name at least one, and none that is empty")
         try:
             re.compile(self.topic_pattern or "")
         except re.error as error:
@@ -79,7 +80,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     @property
     def names(self) -> list[str]:
         """The topics that are named."""
-        return [self.topics] if isinstance(self.topics, str) else list(self.topics or ())
+        return [self.topics] if isinstance(self.topics, str) else list(dict.fromkeys(self.topics or ()))
+
+    def reads(self, topic: str) -> bool:
+        """Tell whether a topic of this name is read."""
+        return topic in self.names or (self.topic_pattern is not None and bool(re.fullmatch(self.topic_pattern, topic)))
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -101,11 +106,13 @@ def parse_start(text: str) -> Start:
         return Start("latest" if text == "latest" else "earliest")
     try:
         if kind == "timestamp":
-            return Start(timestamp=_seconds(argument.strip()))
+            seconds = _seconds(argument.strip())
+            if 0 <= seconds < LATEST_SECONDS:
+                return Start(timestamp=seconds)
         if kind == "offsets":
             pairs = [part.partition("=") for part in argument.split(",")]
             offsets = {int(number): int(offset) for number, _, offset in pairs}
-            if min(offsets.values()) >= 0 and min(offsets) >= 0:
+            if min(offsets.values()) >= 0 and min(offsets) >= 0 and max(offsets.values()) < 1 << 62:
                 return Start(offsets=offsets)
     except ValueError as error:
         raise InputError(f"start {text!r}: {error}; {_SPELLINGS}") from None

@@ -166,7 +166,7 @@ class KafkaSource:
         cut = batch.whole() if self._limit is None else batch.cut_after(self._limit)
         wrong = next(iter(batch.unreadable), None) if self._settings.on_error == "fail" else None
         if wrong is not None and wrong[0] < cut.message:
-            cut = Cut(wrong[0])
+            cut = Cut(wrong[0], batch.already(wrong[0]))
         else:
             wrong = None
         records, rejected = batch.before(cut), batch.rejected(cut)
@@ -176,7 +176,7 @@ class KafkaSource:
         if self._looked_at < LOOKED_AT:
             self._note_missing_fields(values)
         if self._limit is not None:
-            self._limit -= len(values) + len(rejected)
+            self._limit = max(0, self._limit - len(values) - len(rejected)) if cut == batch.whole() else 0
         block = self._block(values=values, places=batch.places(records), rejected=rejected)
         yield block
         if wrong is not None:

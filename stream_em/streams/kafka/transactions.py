@@ -1,8 +1,9 @@
 """Messages that become visible together, with a mark of how far they go: both or neither."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stream_em.errors import OutsideError
 from stream_em.streams.kafka import confluent, kafkapython
@@ -13,6 +14,8 @@ from stream_em.streams.kafka.producing import ConfluentProducer, KafkaPythonProd
 
 TRANSACTION_MILLISECONDS = 600_000
 """The broker ends a transaction by itself after so long; a snapshot must come before."""
+RETRY_SECONDS = 0.2
+Answer = TypeVar("Answer")
 Marks = Mapping[Partition, Place]
 
 
@@ -41,6 +44,18 @@ def open_transactional(connection: Connection, patience: float, name: str) -> Tr
         raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
 
 
+def _patiently(ask: Callable[[], Answer], connection: Connection) -> Answer:
+    """Ask until there is an answer: a broker that has just started has no coordinator yet."""
+    deadline = time.monotonic() + connection.connect_timeout
+    while True:
+        try:
+            return ask()
+        except BrokerAwayError as error:
+            if time.monotonic() > deadline:
+                raise OutsideError(f"kafka: {error}; try again when it is there") from None
+            time.sleep(RETRY_SECONDS)
+
+
 class _KafkaPythonTransactions(KafkaPythonProducer):
     def __init__(self, connection: Connection, patience: float, name: str) -> None:
         super().__init__(connection, patience, transactional_id=name, transaction_timeout_ms=TRANSACTION_MILLISECONDS)
@@ -50,9 +65,13 @@ class _KafkaPythonTransactions(KafkaPythonProducer):
             self._producer.init_transactions()
 
     def marks(self) -> dict[Partition, Place]:
-        with kafkapython.blaming(self._connection), closing(kafkapython.admin_of(self._connection)) as admin:
-            stored = admin.list_group_offsets({self._name: None})[self._name]
+        with closing(kafkapython.admin_of(self._connection)) as admin:
+            stored = _patiently(lambda: self._stored(admin), self._connection)
         return {Partition(*theirs): Place(at.offset, int(at.metadata)) for theirs, at in stored.items()}
+
+    def _stored(self, admin: Any) -> Any:
+        with kafkapython.blaming(self._connection):
+            return admin.list_group_offsets({self._name: None})[self._name]
 
     def send(self, *arguments: Any, **more: Any) -> None:
         if not self._begun:
@@ -83,6 +102,9 @@ class _ConfluentTransactions(ConfluentProducer):
             self._producer.init_transactions(connection.connect_timeout)
 
     def marks(self) -> dict[Partition, Place]:
+        return _patiently(self._marks, self._connection)
+
+    def _marks(self) -> dict[Partition, Place]:
         from confluent_kafka import ConsumerGroupTopicPartitions
         from confluent_kafka.admin import AdminClient
 
