@@ -25,18 +25,6 @@ DIAG = ("--covariance-type", "diag", "--starts", "2")
 
 
 @pytest.fixture
-def run(capfd):
-    """Run a command in this process; return its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        return end.value.code, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def fails(run):
     """Run a command that fails with one line; return that line."""
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import stream_em as sem
-from stream_em import cli
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
@@ -37,18 +36,6 @@ starts = 2
 [run]
 folder = "{folder}"
 """
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command in this process; return its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        return end.value.code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import pytest
 import stream_em as sem
 from broker.cluster import PASSWORD, USER, consumed
 from broker.helpers import until
-from stream_em import cli
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
@@ -45,18 +44,6 @@ starts = 2
 [run]
 folder = "{folder}"
 """
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command in this process; return its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        return end.value.code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

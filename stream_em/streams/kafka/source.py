@@ -57,7 +57,7 @@ class KafkaSource:
         self._stopped = threading.Event()
         # Until a first batch tells how many records a message holds, few messages are taken at once.
         self._records_each = settings.block_size / _FIRST_MESSAGES
-        # Fields that no message has had a value for; None once that was settled or told.
+        # Fields that no message has had a value for; None before the first message.
         self._unseen: set[str] | None = None
         self._looked_at = 0
         self._tombstones = 0
