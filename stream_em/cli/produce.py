@@ -47,7 +47,7 @@ def produce(
     from stream_em.streams.codecs.registry import SchemaRegistry
     from stream_em.streams.files import open_source
     from stream_em.streams.kafka.connection import Connection
-    from stream_em.streams.kafka.producing import make_topic, open_producer
+    from stream_em.streams.kafka.producing import make_topics, open_producer
 
     try:
         if config is not None:
@@ -60,7 +60,7 @@ def produce(
     target = console(stderr=True)
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
     begin, sent = time.monotonic(), 0
-    made = make_topic(connection, topic)
+    made = make_topics(connection, [topic])
     with (
         open_source(
             data,

@@ -20,7 +20,7 @@ from stream_em.sinks.deadletters import DeadLetterFile, DeadLetters, DeadLetterT
 from stream_em.sinks.interface import Sink
 from stream_em.streams.files import open_source
 from stream_em.streams.kafka.connection import Connection
-from stream_em.streams.kafka.producing import Producer, make_topic, open_producer
+from stream_em.streams.kafka.producing import Producer, make_topics, open_producer
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.records import Source
 
@@ -69,7 +69,7 @@ def pipeline_of(
         closing.append(folder)
         journal = Journal(folder.journal_path)
         closing.append(journal)
-        made = [topic for topic in _output_topics(config) if make_topic(config.kafka or Connection(), topic)]
+        made = make_topics(config.kafka or Connection(), _output_topics(config))
         snapshot, refused = folder.store.newest()
         if snapshot is None and journal.has_snapshots():
             raise InputError(
@@ -160,7 +160,7 @@ def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
 def _output_topics(config: Config) -> list[str]:
     """Return the topics that sinks and dead letters go to."""
     topics = [section.topic for section in config.sinks] + [getattr(config.source, "dead_letter_topic", None)]
-    return [topic for topic in topics if topic is not None]
+    return [topic for topic in dict.fromkeys(topics) if topic is not None]
 
 
 def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadLetters:

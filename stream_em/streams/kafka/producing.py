@@ -48,16 +48,19 @@ def open_producer(connection: Connection, patience: float) -> Producer:
         raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
 
 
-def make_topic(connection: Connection, topic: str) -> bool:
-    """Make a topic if it is not there, and tell whether that was so.
+def make_topics(connection: Connection, topics: Sequence[str]) -> list[str]:
+    """Make the topics that are not there, and return which these were.
 
     A message to one that is not there would wait for all patience. Raises `OutsideError` if the broker refuses.
     """
+    if not topics:
+        return []
     try:
         client = open_client(connection)
         try:
-            missing = topic not in client.topics([topic], ANSWER_SECONDS)
-            if missing:
+            there = client.topics(topics, ANSWER_SECONDS)
+            missing = [topic for topic in topics if topic not in there]
+            for topic in missing:
                 client.create(topic, ANSWER_SECONDS)
         finally:
             client.close()
