@@ -216,6 +216,18 @@ def test_a_damaged_snapshot_is_said_and_the_one_before_it_used(tmp_path):
     assert outputs_of(tmp_path / "run") == outputs_of(tmp_path / "whole")
 
 
+def test_a_snapshot_under_another_name_is_passed_over_and_good_ones_stay(tmp_path):
+    run(tmp_path, MemorySource(X), limit=2000)
+    store = SnapshotStore(tmp_path / "snapshots")
+    wrong = tmp_path / "snapshots" / "999999999999.safetensors"
+    wrong.write_bytes(store.paths()[0].read_bytes())
+    _, pipeline = run(tmp_path, MemorySource(X))
+    assert pipeline.status.session_records == 2000
+    assert [path.stem for path in store.paths()] == ["000000002000", "000000003000", "000000004000", wrong.stem]
+    refused = [e["detail"] for e in read_journal(tmp_path / "journal.db", "events") if e["kind"] == "snapshot-refused"]
+    assert ["unlike its name" in detail for detail in refused] == [True]
+
+
 def test_when_no_snapshot_is_good_nothing_begins_anew(tmp_path):
     run(tmp_path, MemorySource(X), limit=1000)
     for path in SnapshotStore(tmp_path / "snapshots").paths():

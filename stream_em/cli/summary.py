@@ -14,6 +14,7 @@ from stream_em.arrays import FloatArray
 from stream_em.cli.output import facts
 from stream_em.learning.learner import Learner
 from stream_em.models.interface import Settings
+from stream_em.report.components import variances_of
 
 SHOWN_FIELDS = 6
 SHOWN_EVENTS = 5
@@ -66,7 +67,8 @@ def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:
     cells = [[str(k), *(f"{values[k]:.4f}" for values in scalars.values())] for k in range(K)]
     if "means" in params:
         means = np.asarray(params["means"])
-        deviations = _standard_deviations(learner, params, means.shape)
+        covariance_type = getattr(learner.model, "covariance_type", "full")
+        deviations = np.sqrt(variances_of(params["covariances"], covariance_type, means.shape))
         D = means.shape[1]
         shown = D if D <= SHOWN_FIELDS else SHOWN_FIELDS - 1
         for name in (learner.fields or [f"x{d}" for d in range(D)])[:shown]:
@@ -80,20 +82,6 @@ def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:
     for row in cells:
         table.add_row(*row)
     return table
-
-
-def _standard_deviations(learner: Learner, params: dict[str, FloatArray], shape: tuple[int, ...]) -> FloatArray:
-    covariances = params["covariances"]
-    match getattr(learner.model, "covariance_type", "full"):
-        case "full":
-            variances = np.diagonal(covariances, axis1=1, axis2=2)
-        case "tied":
-            variances = np.diagonal(covariances)
-        case "spherical":
-            variances = covariances[:, np.newaxis]
-        case _:
-            variances = covariances
-    return np.sqrt(np.broadcast_to(variances, shape))
 
 
 def _matrix(name: str, values: FloatArray) -> Table:

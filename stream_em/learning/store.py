@@ -79,7 +79,8 @@ class SnapshotStore:
         for path in reversed(self.paths()):
             try:
                 snapshot = read(path)
-                if snapshot.progress.records == _records(path):
+                # A learner that was saved by itself says nothing of a run.
+                if snapshot.progress == Progress() or snapshot.progress.records == _records(path):
                     return snapshot, refused
                 refused.append(f"{path}: is after {snapshot.progress.records:,} records, unlike its name; rename it")
             except InputError as error:

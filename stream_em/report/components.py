@@ -25,15 +25,7 @@ class Components(NamedTuple):
 
     def variances(self) -> FloatArray:
         """Return the variances (K, D)."""
-        covariances = self.covariances
-        match self.covariance_type:
-            case "full":
-                covariances = np.diagonal(covariances, axis1=1, axis2=2)
-            case "tied":
-                covariances = np.diagonal(covariances)
-            case "spherical":
-                covariances = covariances[:, np.newaxis]
-        return np.broadcast_to(covariances, self.means.shape)
+        return variances_of(self.covariances, self.covariance_type, self.means.shape)
 
     def pair_covariances(self, i: int, j: int) -> FloatArray:
         """Return the covariances (K, 2, 2) of two fields."""
@@ -55,6 +47,18 @@ class Components(NamedTuple):
         within = np.sqrt(np.maximum(self.shares @ self.variances(), np.finfo(float).tiny))
         separation = self.shares @ np.square(np.clip((self.means - centre) / within, -1e100, 1e100))
         return sorted(np.argsort(-separation, kind="stable")[:most].tolist())
+
+
+def variances_of(covariances: FloatArray, covariance_type: str, shape: tuple[int, ...]) -> FloatArray:
+    """Return the variances in the shape (K, D) from covariances in the shape of their type."""
+    match covariance_type:
+        case "full":
+            covariances = np.diagonal(covariances, axis1=1, axis2=2)
+        case "tied":
+            covariances = np.diagonal(covariances)
+        case "spherical":
+            covariances = covariances[:, np.newaxis]
+    return np.broadcast_to(covariances, shape)
 
 
 def components_of(learner: Learner | None) -> Components | None:
