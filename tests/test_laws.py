@@ -112,6 +112,26 @@ def test_two_shards_merged_equal_the_whole(case):
 
 
 @exchangeable_models
+def test_learners_that_agree_on_a_start_merge(case):
+    X = drawn(case, 1200)
+    agreed = []
+
+    def first(params):
+        agreed.append(params)
+        return agreed[0]
+
+    shards = [sem.Learner(case.model, starts=1, seed=seed) for seed in range(2)]
+    for shard, part in zip(shards, (X[:600], X[600:]), strict=True):
+        shard.agree = first
+        shard.learn(part)
+        shard.start()
+    assert len(agreed) == 2
+    merged = shards[0].merge(shards[1])
+    assert merged.count == 1200
+    assert all(np.isfinite(value).all() for value in merged.params)
+
+
+@exchangeable_models
 @pytest.mark.parametrize("stepsize", [sem.Stepsize.equal(), sem.Stepsize.constant(0.01)], ids=["equal", "constant"])
 def test_an_integer_weight_equals_a_repeated_record(case, stepsize):
     X = drawn(case, 200, missing=0.1)

@@ -2,6 +2,7 @@
 
 import copy
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ class Learner:
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.state: State | None = None
         self.sized: Any = None
+        self.agree: Callable[[Any], Any] | None = None
+        """Called with the parameters that the warm-up gives; returns those to start from, in which several agree."""
         self._waiting: list[tuple[FloatArray, FloatArray]] = []
         if params is not None:
             self.sized, theta = model.from_params(params)
@@ -143,7 +146,7 @@ class Learner:
     def start(self) -> None:
         """End the warm-up now, with the records collected so far; raises `InputError` if there are none."""
         if self.state is None:
-            self.sized, self.state = self._start()
+            self.sized, self.state = self._start(self.agree)
             self._waiting = []
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
@@ -255,13 +258,15 @@ class Learner:
         self.start()
         return int(counted[-1]) + 1
 
-    def _start(self) -> tuple[Any, State]:
+    def _start(self, agree: Callable[[Any], Any] | None = None) -> tuple[Any, State]:
         if self.count == 0:
             raise InputError("no record so far has a value in any field; give more records, or choose other fields")
         records, counts = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
         sized = self.model.sized(records.shape[1])
         rng = np.random.default_rng(self.settings.seed)
         theta = best_start(self.model, sized, records, counts, self.settings.starts, rng)
+        if agree is not None:
+            sized, theta = self.model.from_params(agree(self.model.params(sized, theta)))
         state = self._new_state(sized, theta)
         e_step(sized, theta, state.s, records, counts)
         state.totals[0] = counts.sum()
