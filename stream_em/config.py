@@ -42,6 +42,14 @@ class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
     error_window: Annotated[int, Meta(ge=1, le=1 << 40, description="… among so many, or a block if longer")] = 1000
 
 
+class LearnerSection(LearnerSettings, frozen=True):
+    """How to learn."""
+
+    params: Annotated[
+        Text | None, Meta(description="a .safetensors model whose parameters a new run starts from; no warm-up")
+    ] = None
+
+
 class Snapshots(Section, frozen=True):
     """When the run is saved."""
 
@@ -105,7 +113,7 @@ class Config(Section, frozen=True):
 
     source: FilesSource | KafkaSettings
     model: Settings
-    learner: LearnerSettings = LearnerSettings()
+    learner: LearnerSection = LearnerSection()
     snapshots: Snapshots = Snapshots()
     sinks: tuple[SinkSection, ...] = ()
     run: Run = Run()
@@ -128,6 +136,10 @@ class Config(Section, frozen=True):
             if file.split("/")[0] in RESERVED:
                 raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
         if isinstance(self.source, KafkaSettings):
+            if self.source.share and (outside := [file for file in files if os.path.isabs(file)]):
+                raise InputError(
+                    f"sinks: {outside[0]!r} would be written for each partition of a shared topic; give a relative path"
+                )
             topics = [sink.topic for sink in self.sinks] + [self.source.dead_letter_topic]
             for topic in filter(None, topics):
                 if self.source.reads(topic):

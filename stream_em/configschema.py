@@ -5,9 +5,8 @@ from typing import Any
 
 import msgspec
 
-from stream_em.config import Run, Serve, SinkSection, Snapshots
+from stream_em.config import LearnerSection, Run, Serve, SinkSection, Snapshots
 from stream_em.configcheck import SOURCES
-from stream_em.learning.settings import LearnerSettings
 from stream_em.models import all_models
 from stream_em.streams.kafka.connection import Connection
 
@@ -16,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def config_schema() -> str:
     """Return the schema as indented JSON text."""
-    learner = _definition(LearnerSettings)
+    learner = _definition(LearnerSection)
     learner["properties"]["stepsize"] = {
         "type": "string",
         "description": "polynomial:0.6, equal, constant:0.01 or half-life:1000, then ,offset=10 or ,floor=0.001",

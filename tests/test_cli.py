@@ -117,7 +117,7 @@ def test_fit_equals_the_library(run, data):
     told = json.loads(out)
     assert told["records"] == 3000
     assert told["created"] is None
-    assert told | {"params": 0} | json.loads(as_json(learner, {}, False)) == told
+    assert told | {"params": 0} | json.loads(as_json(learner, False)) == told
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "npy"])

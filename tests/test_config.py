@@ -10,16 +10,17 @@ from pathlib import Path
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stream_em as sem
-from stream_em.config import Config, FilesSource, Run, Serve, SinkSection, Snapshots
+from stream_em.config import Config, FilesSource, LearnerSection, Run, Serve, SinkSection, Snapshots
 from stream_em.configfile import load_config, parse_config, text_of
 from stream_em.configschema import config_schema
-from stream_em.learning.settings import LearnerSettings
+from stream_em.pipeline.assemble import new_learner
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.settings import KafkaSettings
 
@@ -28,7 +29,7 @@ SMALL = '[source]\ntype = "files"\npath = "x.csv"\n[model]\ntype = "gaussian-mix
 SECTIONS = {
     "source": FilesSource,
     "model": sem.GaussianMixture,
-    "learner": LearnerSettings,
+    "learner": LearnerSection,
     "snapshots": Snapshots,
     "run": Run,
     "serve": Serve,
@@ -49,7 +50,8 @@ def refused(text, *overrule, environment=None):
 def test_defaults_are_those_of_the_api():
     config = parse_config(SMALL, "c.toml").config
     assert config.model == sem.GaussianMixture()
-    assert config.learner == sem.Learner(sem.GaussianMixture()).settings
+    assert new_learner(config).settings == sem.Learner(sem.GaussianMixture()).settings
+    assert config.learner.params is None
     assert config.source.on_error == "fail"
     assert config.serve is None
 
@@ -178,7 +180,7 @@ def test_a_config_made_from_values_reads_as_the_same():
     config = Config(
         source=FilesSource(path=["a", "b"], passes=3, follow=True),
         model=sem.HiddenMarkov(n_components=5, frozen=("means",)),
-        learner=LearnerSettings(sem.Stepsize.constant(half_life=100), warmup=9),
+        learner=LearnerSection(sem.Stepsize.constant(half_life=100), warmup=9),
         sinks=(SinkSection("events", "csv"), SinkSection("parameters")),
         run=Run(folder="x"),
     )
@@ -303,3 +305,18 @@ def test_ten_thousand_fuzzed_configs_are_read_or_refused(raw, place, inserted):
     fuzz_structure(raw)
     text = (CONFIGS / "file.toml").read_text()
     survives(text[:place] + inserted + text[place:])
+
+
+def test_a_run_can_start_from_the_parameters_of_a_model(tmp_path):
+    learner = sem.Learner(sem.GaussianMixture(n_components=2), starts=1)
+    learner.learn(np.random.default_rng(0).normal([[0.0], [5.0]], 1.0, (2, 300)).reshape(-1, 1))
+    learner.start()
+    learner.save(tmp_path / "m.safetensors")
+    config = parse_config(f'{SMALL}\n[learner]\nparams = "{tmp_path}/m.safetensors"', "c.toml").config
+    begun = new_learner(config)
+    assert begun.started
+    assert begun.count == 0
+    np.testing.assert_allclose(begun.params.means, learner.params.means, rtol=1e-12)
+    other = parse_config(f'{SMALL}\nn_components = 3\n[learner]\nparams = "{tmp_path}/m.safetensors"', "c.toml").config
+    with pytest.raises(sem.InputError, match=r"learner\.params: .*m\.safetensors"):
+        new_learner(other)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from stream_em.cli.output import console
 from stream_em.config import Config, FilesSource
 from stream_em.pipeline.loop import Outcome, Pipeline
+from stream_em.pipeline.members import Member
 from stream_em.pipeline.status import Status
 from stream_em.streams.files import FileSource
 
@@ -69,6 +70,12 @@ class Display:
         if source.n_bytes is not None:
             self._progress.update(self._task, total=source.n_bytes * section.passes)
             self._bytes_read = lambda: source.bytes_read
+
+    def watch(self, member: Member) -> None:
+        """Show what this member of a shared run does from now on."""
+        self.tell("started", run=str(self._folder), group=member.group, topics=member.topics)
+        member.on_tick = self._tick
+        member.on_event = lambda kind, detail: self.tell(kind, detail=detail)
 
     def tell(self, event: str, **more: Any) -> None:
         """Say that something happened."""

@@ -62,10 +62,9 @@ def fit(
     from stream_em.cli.output import console
     from stream_em.cli.settings import model_from_options
     from stream_em.cli.signals import stopped_by_signals
-    from stream_em.config import Config, FilesSource, Run
+    from stream_em.config import Config, FilesSource, LearnerSection, Run
     from stream_em.configfile import text_of
-    from stream_em.learning.settings import LearnerSettings
-    from stream_em.learning.snapshot import read_snapshot
+    from stream_em.learning.store import read
     from stream_em.pipeline.assemble import new_learner, pipeline_of, source_of
     from stream_em.pipeline.loop import Pipeline
     from stream_em.stepsize import Stepsize
@@ -73,7 +72,7 @@ def fit(
     options = {"n_components": components, "covariance_type": covariance_type}
     config = Config(
         model=model_from_options(model, options, settings or []),
-        learner=LearnerSettings(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup),
+        learner=LearnerSection(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup),
         source=FilesSource(
             path=data if len(data) > 1 else data[0],
             fields=[name.strip() for name in fields.split(",")] if fields is not None else None,
@@ -105,10 +104,11 @@ def fit(
             console(stderr=True).print(f"saved {path}", soft_wrap=True, markup=False)
         raise typer.Exit(INTERRUPTED)
     if as_json:
-        metadata = read_snapshot(path)[0] if path is not None else {}
         rate = outcome.records / outcome.seconds
         speed = {"records": outcome.records, "seconds": outcome.seconds, "records_per_second": rate}
-        print(summary.as_json(learner, metadata, averaged, **speed))
+        saved = None if path is None else read(path)
+        progress, created = (None, None) if saved is None else (saved.progress, saved.created)
+        print(summary.as_json(learner, averaged, progress, created, **speed))
     elif not quiet:
         more = {"speed": summary.speed(outcome.records, outcome.seconds, compiling)}
         if path is not None:

@@ -25,7 +25,8 @@ def lag(
     from stream_em.cli.output import console
     from stream_em.configfile import hide, load_config, with_folder
     from stream_em.errors import InputError, OutsideError
-    from stream_em.learning import store
+    from stream_em.learning.store import SnapshotStore
+    from stream_em.runs.shared import shared_progress
     from stream_em.streams.kafka.connection import Connection
     from stream_em.streams.kafka.lag import partition_lags
     from stream_em.streams.kafka.settings import KafkaSettings
@@ -34,8 +35,11 @@ def lag(
     source = loaded.config.source
     if not isinstance(source, KafkaSettings):
         raise InputError(f'{config}: lag is about a source of type "kafka"')
-    paths = store.SnapshotStore(folder / "snapshots").paths()
-    position = store.read(paths[-1]).progress.source if paths else None
+    if source.share:
+        position = shared_progress(folder).source
+    else:
+        snapshot, _ = SnapshotStore(folder / "snapshots").newest()
+        position = None if snapshot is None else snapshot.progress.source
     try:
         rows = partition_lags(loaded.config.kafka or Connection(), source, position)
     except (InputError, OutsideError) as error:
@@ -51,6 +55,5 @@ def lag(
         table.add_row(row.topic, str(row.partition), f"{row.position:,}", f"{row.end:,}", f"{row.lag:,}", behind)
     console().print(table)
     total = sum(row.lag for row in rows)
-    console().print(
-        f"{total:,} messages behind, by the newest snapshot" if paths else f"no snapshot yet; {total:,} to read"
-    )
+    read = "to read; no snapshot yet" if position is None else "behind, by the newest snapshot"
+    console().print(f"{total:,} messages {read}")

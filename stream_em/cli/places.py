@@ -1,10 +1,12 @@
 """Where a learned model is written, and which one a person means by a folder."""
 
+import sys
 from pathlib import Path
 
 from stream_em.errors import InputError, OutsideError
 from stream_em.learning.learner import Learner
-from stream_em.learning.store import SUFFIX, SnapshotStore
+from stream_em.learning.store import SUFFIX, Snapshot, SnapshotStore, read
+from stream_em.runs.shared import is_shared, merged_snapshot
 
 
 def prepare_output(out: Path) -> None:
@@ -49,6 +51,23 @@ def find_snapshot(place: Path) -> Path:
     if not snapshots:
         raise InputError(f"{place}: this folder has no snapshots; name a run folder or a file that ends in {SUFFIX}")
     return snapshots[-1]
+
+
+def learned_in(place: Path) -> Snapshot:
+    """Return what a file, a run folder or a shared run has learned; of a shared run what all partitions have together.
+
+    A damaged snapshot is passed over, and that is said on standard error. Raises `InputError` if there is none.
+    """
+    if place.is_dir() and is_shared(place):
+        return merged_snapshot(place)
+    path = find_snapshot(place)
+    if not place.is_dir():
+        return read(path)
+    snapshot, refused = SnapshotStore(path.parent).newest()
+    assert snapshot is not None
+    for reason in refused:
+        print(f"stream-em: warning: passed over: {reason}", file=sys.stderr)
+    return snapshot
 
 
 def is_snapshot_name(out: Path) -> bool:

@@ -33,6 +33,8 @@ def run(
     from stream_em.configfile import load_config, with_folder
     from stream_em.errors import InputError, OutsideError
     from stream_em.pipeline.assemble import pipeline_of
+    from stream_em.pipeline.loop import Pipeline
+    from stream_em.pipeline.members import Member, member_of
     from stream_em.runs.folder import set_run_aside
 
     loaded = load_config(config, settings or [])
@@ -43,10 +45,17 @@ def run(
                 typer.echo(f"the old run is kept in {aside}", err=True)
             display = stack.enter_context(Display(loaded.config, folder, quiet=quiet))
             compile_kernels(loaded.config.model)
-            pipeline = stack.enter_context(
-                pipeline_of(loaded.config, folder, loaded.text, until_end=until_end, limit=max_records)
-            )
-            display.follow(pipeline)
+            pipeline: Pipeline | Member
+            if getattr(loaded.config.source, "share", False):
+                if max_records is not None:
+                    raise InputError("--max-records: several processes share this run; bound it with --until-end")
+                pipeline = stack.enter_context(member_of(loaded.config, folder, loaded.text, until_end=until_end))
+                display.watch(pipeline)
+            else:
+                pipeline = stack.enter_context(
+                    pipeline_of(loaded.config, folder, loaded.text, until_end=until_end, limit=max_records)
+                )
+                display.follow(pipeline)
             if loaded.config.serve is not None:
                 from stream_em.service.server import serving
 

@@ -34,13 +34,13 @@ def score(
     import numpy as np
 
     from stream_em.cli import places
-    from stream_em.learning.learner import Learner, scorer
+    from stream_em.learning.learner import scorer
     from stream_em.sinks.single import writing_rows
     from stream_em.sinks.tables import posterior_rows
     from stream_em.streams.ahead import read_ahead
     from stream_em.streams.files import open_source
 
-    learner = Learner.load(places.find_snapshot(place))
+    learner = places.learned_in(place).learner
     reader = scorer(learner, averaged)
     names = [name.strip() for name in fields.split(",")] if fields is not None else list(learner.fields) or None
     with open_source(data, fields=names, format=format, has_header=header) as source, writing_rows(out) as write:

@@ -16,14 +16,10 @@ def show(
     """Show what was learned."""
     from stream_em.cli import places, summary
     from stream_em.cli.output import console
-    from stream_em.learning.learner import Learner
-    from stream_em.learning.snapshot import read_snapshot
 
-    path = places.find_snapshot(place)
-    metadata, _ = read_snapshot(path)
-    learner = Learner.load(path)
+    snapshot = places.learned_in(place)
     if as_json:
-        print(summary.as_json(learner, metadata, averaged))
+        print(summary.as_json(snapshot.learner, averaged, snapshot.progress, snapshot.created))
     else:
-        more = {"created": metadata.get("created", ""), "file": str(path)}
-        summary.print_report(console(), learner, averaged, more)
+        more = {"created": snapshot.created, "file": str(snapshot.path)}
+        summary.print_report(console(), snapshot.learner, averaged, more)

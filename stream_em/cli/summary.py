@@ -13,6 +13,7 @@ from rich.text import Text
 from stream_em.arrays import FloatArray
 from stream_em.cli.output import facts
 from stream_em.learning.learner import Learner
+from stream_em.learning.store import Progress
 from stream_em.models.interface import Settings
 from stream_em.report.components import variances_of
 
@@ -20,16 +21,18 @@ SHOWN_FIELDS = 6
 SHOWN_EVENTS = 5
 
 
-def as_json(learner: Learner, metadata: dict[str, str], averaged: bool, **more: Any) -> str:
-    """Return the learner, what its file says about it, and `more`, as one line of JSON; NaN is null."""
+def as_json(
+    learner: Learner, averaged: bool, progress: Progress | None = None, created: str | None = None, **more: Any
+) -> str:
+    """Return the learner, its progress if it is one of a run, and `more` as one line of JSON; NaN is null."""
     params = learner.averaged_params if averaged else learner.params
     description = {
         "model": learner.model.name,
         "count": int(learner.count) if learner.count.is_integer() else learner.count,
         "log_likelihood": learner.mean_log_likelihood,
         "params": {name: np.asarray(value).tolist() for name, value in params._asdict().items()},
-        "positions": msgspec.json.decode(metadata.get("positions", "{}")),
-        "created": metadata.get("created"),
+        "positions": {} if progress is None else progress,
+        "created": created,
         "fields": learner.fields,
         "settings": {"model": learner.model, "learner": learner.settings},
     }

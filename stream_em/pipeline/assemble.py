@@ -1,7 +1,8 @@
 """A pipeline from a config: folder, journal, snapshot, source and sinks, opened in the order that keeps them safe."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 from stream_em.config import Config, SinkSection
 from stream_em.errors import InputError
 from stream_em.learning.learner import Learner
+from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.store import Progress, Snapshot
 from stream_em.pipeline.loop import ErrorRate, Pipeline
 from stream_em.pipeline.outputs import Output
@@ -28,10 +30,21 @@ PATIENCE_SECONDS = 300.0
 """So long a sink waits for a broker that is away."""
 
 
-def new_learner(config: Config) -> Learner:
-    """Return the learner that a config describes, with nothing learned."""
-    settings = {name: getattr(config.learner, name) for name in config.learner.__struct_fields__}
-    return Learner(config.model, **settings)
+def new_learner(config: Config, params: Any = None) -> Learner:
+    """Return the learner that a config describes, with nothing learned, or one that starts from `params`.
+
+    Raises `InputError` if the config names parameters of another model.
+    """
+    settings = {name: getattr(config.learner, name) for name in LearnerSettings.__struct_fields__}
+    if params is not None or config.learner.params is None:
+        return Learner(config.model, **settings, params=params)
+    begun = Learner.load(Path(config.learner.params))
+    try:
+        learner = Learner(config.model, **settings, params=begun.params)
+    except InputError as error:
+        raise InputError(f"learner.params: {config.learner.params}: {error}") from None
+    learner.fields = begun.fields
+    return learner
 
 
 def source_of(config: Config, until_end: bool = False) -> Source:
@@ -55,27 +68,36 @@ def source_of(config: Config, until_end: bool = False) -> Source:
 
 @contextmanager
 def pipeline_of(
-    config: Config, folder_path: Path, text: str, *, until_end: bool = False, limit: int | None = None
+    config: Config,
+    folder_path: Path,
+    text: str,
+    *,
+    until_end: bool = False,
+    limit: int | None = None,
+    source: Source | None = None,
+    begin: Callable[[], Learner] | None = None,
 ) -> Iterator[Pipeline]:
     """Open the run in a folder, where it stopped or from the start, and close it at the end.
 
-    Raises `InputError` if the config contradicts what the run has learned so far or its data are gone.
+    A part of a shared run has its own `source`, and `begin` returns the learner that it starts with. Raises
+    `InputError` if the config contradicts what the run has learned so far or its data are gone.
     """
     closing: list[Any] = []
     try:
-        source = source_of(config, until_end)
+        is_part = source is not None
+        source = source or source_of(config, until_end)
         closing.append(source)
         folder = RunFolder(folder_path, config.snapshots.keep)
         closing.append(folder)
         journal = Journal(folder.journal_path)
         closing.append(journal)
-        made = make_topics(config.kafka or Connection(), _output_topics(config))
+        made = [] if is_part else make_output_topics(config)
         snapshot, refused = folder.store.newest()
         if snapshot is None and journal.has_snapshots():
             raise InputError(
                 f"{folder.store.folder}: the snapshots of this run are gone; put them back, or use --fresh"
             )
-        learner = new_learner(config) if snapshot is None else _same(snapshot, config)
+        learner = (begin or partial(new_learner, config))() if snapshot is None else _same(snapshot, config)
         progress = Progress() if snapshot is None else snapshot.progress
         source.seek(progress.source, limit)
         _check_fields(learner, source)
@@ -157,10 +179,10 @@ def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
     return sink_for(section.type, folder.output(section.file), **options)
 
 
-def _output_topics(config: Config) -> list[str]:
-    """Return the topics that sinks and dead letters go to."""
+def make_output_topics(config: Config) -> list[str]:
+    """Make the topics that sinks and dead letters go to, and return those that were not there."""
     topics = [section.topic for section in config.sinks] + [getattr(config.source, "dead_letter_topic", None)]
-    return [topic for topic in dict.fromkeys(topics) if topic is not None]
+    return make_topics(config.kafka or Connection(), [topic for topic in dict.fromkeys(topics) if topic is not None])
 
 
 def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadLetters:

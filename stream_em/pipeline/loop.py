@@ -31,11 +31,11 @@ LAG_SECONDS = 0.5
 JOURNALLED_NUMBERS = 4096
 """Parameters of more numbers than this do not go into the journal."""
 
-Ended = Literal["end", "limit", "stopped"]
+Ended = Literal["end", "limit", "stopped", "revoked", "lost"]
 
 
 class Outcome(NamedTuple):
-    """How a pipeline ended: the source's end, the limit of records, or a request to stop."""
+    """How a pipeline ended: the source's end, the limit of records, or a request to stop and why."""
 
     ended: Ended
     records: int
@@ -99,7 +99,7 @@ class Pipeline:
         self._error_rate = error_rate or ErrorRate()
         self._limit = limit
         self._clock = clock
-        self._stopping = False
+        self._stopping: Ended | None = None
         self._recent = np.empty((0, 1))
         self._last_event: Event | None = learner.events[-1] if learner.events else None
         self._scored = [0.0, 0.0]
@@ -116,9 +116,12 @@ class Pipeline:
             self._recent = snapshot.recent
             self._begun.append(("resumed", f"after {snapshot.progress.records:,} records, from {snapshot.path.name}"))
 
-    def stop(self) -> None:
-        """Ask the loop to finish its block, save and end; any thread and any signal handler may."""
-        self._stopping = True
+    def stop(self, why: Literal["stopped", "revoked", "lost"] = "stopped") -> None:
+        """Ask the loop to finish its block, save and end; any thread and any signal handler may.
+
+        If the source was lost to another process, nothing is saved: what came after the last snapshot is the other's.
+        """
+        self._stopping = why
         self.source.stop()
 
     def run(self) -> Outcome:
@@ -138,17 +141,18 @@ class Pipeline:
             for block in self._watched(blocks):
                 if block is not None:
                     self._take(block)
-                self._tick()
+                if self._stopping != "lost":
+                    self._tick()
                 if self._stopping:
                     break
             if self._stopping:
-                ended = "stopped"
+                ended = self._stopping
             elif self._limit is not None and self.status.session_records >= self._limit:
                 ended = "limit"
             else:
                 self._start_at_the_end()
         except (InputError, OutsideError) as error:
-            if isinstance(error, InputError) or self._source_failed:
+            if self._stopping != "lost" and (isinstance(error, InputError) or self._source_failed):
                 self._happened([("failed", str(error))])
                 self.save()
                 self._end("failed")
@@ -156,7 +160,8 @@ class Pipeline:
         finally:
             self.status.running = False
             blocks.close()
-        self.save()
+        if ended != "lost":
+            self.save()
         self._end(ended)
         self.on_tick(self.status)
         return Outcome(ended, self.status.session_records, self._clock() - begin)
@@ -309,7 +314,11 @@ class Pipeline:
             self.journal.end(outcome)
 
     def _start_at_the_end(self) -> None:
-        """Leave the warm-up when there is nothing more to come."""
-        if not self.learner.started and (self.progress.records > self.progress.rejected or self.folder is None):
+        """Leave the warm-up when there is nothing more to come, unless others have a say in it."""
+        if (
+            not self.learner.started
+            and self.learner.agree is None
+            and (self.progress.records > self.progress.rejected or self.folder is None)
+        ):
             self.learner.start()
             self._saved = Progress()

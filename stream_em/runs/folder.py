@@ -12,6 +12,12 @@ from stream_em.learning.store import SnapshotStore
 CONFIG = "config.toml"
 IDENTITY = "identity"
 DEAD_LETTERS = "dead-letter.jsonl"
+PARTITIONS = "partitions"
+"""Where a run that several processes share has a run folder for each partition."""
+
+
+class FolderBusyError(InputError):
+    """Another process runs in a folder."""
 
 
 class RunFolder:
@@ -24,20 +30,16 @@ class RunFolder:
         self.path = path
         self.store = SnapshotStore(path / "snapshots", keep)
         self.journal_path = path / "journal.db"
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path}: is not a folder; choose another run.folder")
+        self._lock = locked(path)
         try:
-            self.store.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise OutsideError(f"{path}: the run folder cannot be written: {error.strerror or error}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            if (path / PARTITIONS).exists():
+                raise InputError(
+                    f"{path}: is shared by several processes; set source.share = true, or choose another run.folder"
+                )
+            make(self.store.folder)
+        except BaseException:
             os.close(self._lock)
-            raise InputError(
-                f"{path}: another process runs in this folder; stop it, or choose another folder"
-            ) from None
+            raise
 
     def check(self) -> None:
         """Raise `OutsideError` if the folder is no longer the one that was opened."""
@@ -66,13 +68,7 @@ class RunFolder:
 
     def write_config(self, text: str) -> None:
         """Write the config as run."""
-        path = self.path / CONFIG
-        temporary = path.with_name(f".{CONFIG}.part")
-        try:
-            temporary.write_text(text, "utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise OutsideError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_config(self.path, text)
 
     def output(self, file: str) -> Path:
         """Return where a sink writes: inside the folder unless `file` is absolute.
@@ -89,16 +85,58 @@ class RunFolder:
         os.close(self._lock)
 
 
+def make(folder: Path) -> None:
+    """Make a folder of a run, if it is not there; raises `OutsideError` if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutsideError(f"{folder}: the run folder cannot be written: {error.strerror or error}") from None
+
+
+def locked(path: Path, shared: bool = False) -> int:
+    """Lock a folder, made if it is not there, and return the file that holds the lock until it is closed.
+
+    Raises `FolderBusyError` if another process holds it; several may, if all do it `shared`.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is not a folder; choose another run.folder")
+    make(path)
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OutsideError(f"{path}: the run folder cannot be written: {error.strerror or error}") from None
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise FolderBusyError(
+            f"{path}: another process runs in this folder; stop it, or choose another folder"
+        ) from None
+    return lock
+
+
+def write_config(folder: Path, text: str) -> None:
+    """Write the config as run."""
+    path = folder / CONFIG
+    temporary = path.with_name(f".{CONFIG}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutsideError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def set_run_aside(path: Path) -> Path | None:
     """Rename a run folder so that a new run can take its place; return its new name, or None if there was none."""
     if not path.exists():
         return None
     path = path.resolve()
-    if not ((path / "journal.db").exists() and (path / "snapshots").is_dir()) and any(path.iterdir()):
+    is_run = ((path / "journal.db").exists() and (path / "snapshots").is_dir()) or (path / PARTITIONS).is_dir()
+    if not is_run and any(path.iterdir()):
         raise InputError(
             f"{path}: is not the folder of a run, so --fresh does not rename it; choose another run.folder"
         )
-    RunFolder(path).close()
+    os.close(locked(path))
     stem = f"{path.name}.aside-{datetime.now():%Y%m%dT%H%M%S}"
     aside, number = path.with_name(stem), 1
     while aside.exists():

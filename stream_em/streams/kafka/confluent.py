@@ -22,6 +22,7 @@ from stream_em.streams.kafka.interface import (
 
 TAKEN = frozenset(
     {"group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level"}
+    | {"partition.assignment.strategy"}
 )
 _POLL_SECONDS = 0.05
 LOG = logging.getLogger("stream_em.kafka")
@@ -32,7 +33,7 @@ LOG.propagate = False
 class ConfluentClient:
     """Reads with confluent-kafka."""
 
-    def __init__(self, connection: Connection, group: str | None, isolation_level: str) -> None:
+    def __init__(self, connection: Connection, group: str | None, isolation_level: str, **more: Any) -> None:
         ck = library()
         self._ck = ck
         self._connection = connection
@@ -51,6 +52,7 @@ class ConfluentClient:
             # Nothing is ever skipped or read again by the client's own choice.
             "auto.offset.reset": "error",
             "isolation.level": isolation_level,
+            **more,
         }
         with self._blame():
             self._consumer = ck.Consumer(arguments)

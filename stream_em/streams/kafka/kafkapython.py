@@ -1,5 +1,6 @@
 """The interface over kafka-python, which needs no compiler and no library of the system."""
 
+import difflib
 import logging
 import time
 import uuid
@@ -25,23 +26,25 @@ TRY_SECONDS = 3.0
 """So long one attempt to connect may take before it is asked whether the broker refuses."""
 TAKEN = frozenset(
     {"group_id", "enable_auto_commit", "auto_offset_reset", "isolation_level", "key_deserializer", "value_deserializer"}
+    | {"partition_assignment_strategy"}
 )
 
 
 class KafkaPythonClient:
     """Reads with kafka-python."""
 
-    def __init__(self, connection: Connection, group: str | None, isolation_level: str) -> None:
+    def __init__(self, connection: Connection, group: str | None, isolation_level: str, **more: Any) -> None:
         kafka = library()
         self._connection = connection
         self.commit_error: str | None = None
         self._admins: list[Any] = []
-        arguments = connection.for_kafka_python(TAKEN) | {
+        arguments = arguments_of(connection, kafka.KafkaConsumer, TAKEN) | {
             "group_id": group,
             "enable_auto_commit": False,
             # Nothing is ever skipped or read again by the client's own choice.
             "auto_offset_reset": "none",
             "isolation_level": isolation_level,
+            **more,
         }
         self._consumer = connected(connection, kafka.KafkaConsumer, arguments)
         self._partitions: dict[Any, Partition] = {}
@@ -255,11 +258,26 @@ def _theirs(partition: Partition) -> Any:
 
 
 def admin_of(connection: Connection) -> Any:
-    """Return an admin client, with those of the options that it takes too."""
+    """Return an admin client."""
     from kafka import KafkaAdminClient
 
-    known = KafkaAdminClient.DEFAULT_CONFIG
-    return KafkaAdminClient(**{name: x for name, x in connection.for_kafka_python(TAKEN).items() if name in known})
+    return KafkaAdminClient(**arguments_of(connection, KafkaAdminClient, TAKEN))
+
+
+def arguments_of(connection: Connection, kind: Any, taken: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return the arguments of a client of one kind, with those options that it takes.
+
+    Raises `InputError` for an option that no kind of client takes.
+    """
+    kafka = library()
+    known = set().union(*(each.DEFAULT_CONFIG for each in (kafka.KafkaConsumer, kafka.KafkaProducer)))
+    unknown = sorted(connection.options.keys() - known - kafka.KafkaAdminClient.DEFAULT_CONFIG.keys())
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(known), 1)
+        offer = f"; did you mean {near[0]!r}?" if near else "; see its documentation"
+        raise InputError(f"kafka.options.{unknown[0]}: kafka-python has no such option{offer}")
+    arguments = connection.for_kafka_python(taken)
+    return {name: value for name, value in arguments.items() if name in kind.DEFAULT_CONFIG}
 
 
 def _words(error: BaseException) -> str:

@@ -20,13 +20,14 @@ Answer = TypeVar("Answer")
 
 
 class Opened:
-    """A connection for these settings.
+    """A connection for these settings, or for one partition `only` of their topic.
 
     All methods raise `OutsideError` if the broker is away or refuses, `InputError` if a topic is not there.
     """
 
-    def __init__(self, connection: Connection, settings: KafkaSettings) -> None:
+    def __init__(self, connection: Connection, settings: KafkaSettings, only: int | None = None) -> None:
         self._settings = settings
+        self._only = only
         self._pattern = None if settings.topic_pattern is None else re.compile(settings.topic_pattern)
         self.client: Client = _answered(lambda: open_client(connection, settings.group, settings.isolation_level))
         try:
@@ -46,16 +47,19 @@ class Opened:
 
     def wanted(self, client: Client, seconds: float) -> dict[str, Topic]:
         """Return the topics that are to be read and are there now; raises `BrokerAwayError`."""
-        if self._pattern is None:
-            return client.topics(self._settings.names, seconds)
-        pattern = self._pattern
-        return {name: topic for name, topic in client.topics(None, seconds).items() if pattern.fullmatch(name)}
+        there = client.topics(self._settings.names if self._pattern is None else None, seconds)
+        if self._pattern is not None:
+            there = {name: topic for name, topic in there.items() if self._pattern.fullmatch(name)}
+        if self._only is not None:
+            there = {name: topic._replace(partitions=(self._only,)) for name, topic in there.items()}
+        return there
 
-    def first(self) -> dict[Partition, Place]:
+    def first(self) -> Position:
         """Return where a new run begins."""
         start = parse_start(self._settings.start)
         offsets = _answered(lambda: first_offsets(self.client, start, self.partitions, ANSWER_SECONDS))
-        return {partition: Place(offset) for partition, offset in offsets.items()}
+        places = {partition: Place(offset) for partition, offset in offsets.items()}
+        return Position(places, {name: topic.id for name, topic in self.topics.items()})
 
     def gone_on(self, position: Position) -> tuple[dict[Partition, Place], list[Note]]:
         """Return where reading goes on after a position, new partitions from their start, and what was lost.
@@ -86,9 +90,8 @@ class Opened:
 
     def offsets(self, position: dict[str, Any] | None) -> dict[Partition, int]:
         """Return where reading would go on, whatever the broker has lost meanwhile."""
-        first = {each: place.offset for each, place in self.first().items()}
         known = {} if position is None else position_in(position).offsets
-        return {each: known.get(each, offset) for each, offset in first.items()}
+        return {each: known.get(each, offset) for each, offset in self.first().offsets.items()}
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -1,6 +1,6 @@
 """The position in topics that outlives the process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,6 +42,16 @@ class Position(NamedTuple):
             if place.within:
                 topic.setdefault("within", {})[str(number)] = place.within
         return {"topics": topics, "fields": list(self.fields)} if self.fields else {"topics": topics}
+
+
+def merged(positions: Iterable[Position]) -> Position:
+    """Return one position for what several sources read, each its own partitions."""
+    places: dict[Partition, Place] = {}
+    ids: dict[str, str] = {}
+    for position in positions:
+        places |= position.places
+        ids |= position.ids
+    return Position(places, ids)
 
 
 def position_in(position: object) -> Position:

@@ -94,7 +94,7 @@ class KafkaPythonProducer:
             "delivery_timeout_ms": int(1000 * self._patience),
             "max_block_ms": int(1000 * self._patience),
         }
-        arguments |= connection.for_kafka_python() | more
+        arguments |= kafkapython.arguments_of(connection, kafka.KafkaProducer) | more
         self._producer = kafkapython.connected(connection, kafka.KafkaProducer, arguments)
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:

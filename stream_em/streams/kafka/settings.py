@@ -26,6 +26,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     group: Annotated[
         str | None, Meta(description="offsets are committed under this name after each snapshot, for lag tools")
     ] = None
+    share: Annotated[
+        bool, Meta(description="share the partitions with other processes that run this config; needs group, fields")
+    ] = False
     start: Annotated[
         str, Meta(description='where a new run begins: earliest, latest, "timestamp:…", "offsets:0=12,1=7"')
     ] = "earliest"
@@ -75,6 +78,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
             raise InputError("schema_registry: is needed for format avro, and for no other")
         if self.dead_letter_topic is not None and self.on_error != "dead-letter":
             raise InputError('dead_letter_topic: needs on_error = "dead-letter"')
+        if self.share and (self.group is None or self.fields is None):
+            raise InputError("share: needs group and fields, which all that share must have in common")
         parse_start(self.start)
 
     @property
@@ -85,6 +90,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     def reads(self, topic: str) -> bool:
         """Tell whether a topic of this name is read."""
         return topic in self.names or (self.topic_pattern is not None and bool(re.fullmatch(self.topic_pattern, topic)))
+
+
+def of_partition(settings: KafkaSettings, partition: Partition) -> KafkaSettings:
+    """Return the settings of one that reads this partition only, and commits nothing itself."""
+    return msgspec.structs.replace(settings, topics=partition.topic, topic_pattern=None, group=None, share=False)
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,17 +29,30 @@ LOOKED_AT = 1000
 _FIRST_MESSAGES = 64
 
 
+class Part(NamedTuple):
+    """One partition of a topic, read by itself."""
+
+    number: int
+    begin: dict[str, Any]
+    """The position at which a new run begins."""
+    commit: Callable[[Mapping[Partition, int]], None]
+    """Called with the offsets that are to be stored as the group's."""
+
+
 class KafkaSource:
-    """Blocks of what comes in on topics, each partition in its order.
+    """Blocks of what comes in on topics, or on a `part` of one, each partition in its order.
 
     A block's `position` is {"topics": {name: {"id": …, "partitions": {number: next offset}, "within": {number: records
     of that message already taken}}}, "fields": […]}; its `places` are topic, partition and offset. Nothing is connected
     before it is asked for something.
     """
 
-    def __init__(self, connection: Connection, settings: KafkaSettings, until_end: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, settings: KafkaSettings, until_end: bool = False, part: Part | None = None
+    ) -> None:
         self._connection = connection
         self._settings = settings
+        self._part = part
         self._bounded = until_end or settings.end == "now"
         self._registry = None
         if settings.schema_registry is not None:
@@ -100,8 +113,10 @@ class KafkaSource:
         self._drop()
         opened = self._connected()
         self._notes, self._held, self._limit = [], [], limit
+        if position is None and self._part is not None:
+            position = self._part.begin
         if position is None:
-            self._places = opened.first()
+            self._places = dict(opened.first().places)
         else:
             found = position_in(position)
             if found.fields and not self._codec.fields:
@@ -126,7 +141,9 @@ class KafkaSource:
 
     def commit(self, position: dict[str, Any]) -> None:
         """Have the offsets stored as the group's, if there is one: for tools that show lag."""
-        if self._settings.group is not None and self._poller is not None:
+        if self._part is not None:
+            self._part.commit(position_in(position).offsets)
+        elif self._settings.group is not None and self._poller is not None:
             self._poller.commit(position_in(position).offsets)
 
     def stop(self) -> None:
@@ -215,7 +232,8 @@ class KafkaSource:
 
     def _connected(self) -> Opened:
         if self._opened is None:
-            self._opened = Opened(self._connection, self._settings)
+            only = None if self._part is None else self._part.number
+            self._opened = Opened(self._connection, self._settings, only)
         return self._opened
 
     def _started(self) -> None:

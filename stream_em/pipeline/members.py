@@ -1,0 +1,222 @@
+"""A process that shares the partitions of topics with others: an ordinary run for each partition that is its own now.
+
+The group protocol only says whose a partition is. Its run folder is locked by the process that learns from it, so a
+partition changes hands when its old owner has saved and let go, or has died: whoever takes over waits for that.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from stream_em.config import Config
+from stream_em.errors import InputError, OutsideError
+from stream_em.learning.learner import Learner
+from stream_em.pipeline.assemble import make_output_topics, new_learner
+from stream_em.pipeline.loop import Ended, Outcome
+from stream_em.pipeline.part import PartRun
+from stream_em.pipeline.status import GatheredStatus, Status
+from stream_em.runs.folder import write_config
+from stream_em.runs.shared import SharedFolder
+from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.interface import BrokerAwayError, Partition
+from stream_em.streams.kafka.membership import Held, Membership, open_membership
+from stream_em.streams.kafka.opening import Opened
+from stream_em.streams.kafka.positions import Position, position_in
+from stream_em.streams.kafka.settings import KafkaSettings
+
+HELD_SECONDS = 0.2
+LOOK_SECONDS = 5.0
+"""New topics that match a pattern are looked for so often."""
+COMMIT_SECONDS = 1.0
+
+
+class Member:
+    """A member of the group that learns from its share of the partitions; `run` once."""
+
+    def __init__(self, config: Config, folder: SharedFolder, text: str, until_end: bool) -> None:
+        if not isinstance(config.source, KafkaSettings) or config.source.group is None:
+            raise InputError("source.share: needs a source of type kafka with a group")
+        self.group = config.source.group
+        self.status = GatheredStatus()
+        self.on_tick: Callable[[Status], None] = lambda status: None
+        self.on_event: Callable[[str, str], None] = lambda kind, detail: None
+        self._config = config
+        self._connection = config.kafka or Connection()
+        self._folder = folder
+        self._text = text
+        self._bounded = until_end or config.source.end == "now"
+        self._until_end = until_end
+        # What is wrong with it is better told now than by each partition.
+        new_learner(config)
+        self._opened = Opened(self._connection, config.source)
+        self.topics = sorted(self._opened.topics)
+        self._begin = position_in(folder.begin(lambda: self._opened.first().as_json()))
+        self._membership: Membership = open_membership(self._connection, self.group)
+        self._runs: dict[Partition, PartRun] = {}
+        self._done: set[Partition] = set()
+        self._offsets: dict[Partition, int] = {}
+        self._changed = threading.Lock()
+        self._commit_failed = False
+        self._stopping = threading.Event()
+        self._looked = time.monotonic()
+
+    def stop(self) -> None:
+        """Ask to save and end; any thread and any signal handler may."""
+        self._stopping.set()
+
+    def run(self) -> Outcome:
+        """Learn from what is ours until `stop` is called or, if the run is bounded, until all of it is read.
+
+        Raises what the first run of a partition raises that fails, after the others have saved.
+        """
+        begin = time.monotonic()
+        self.status.started = begin
+        self.status.running = True
+        for topic in make_output_topics(self._config):
+            self.on_event("topic-made", f"topic {topic} was not there")
+        held = Held(frozenset(), frozenset(), False)
+        ended: Ended = "stopped"
+        if self.topics:
+            self._membership.join(self.topics)
+        try:
+            while not self._stopping.is_set():
+                held = self._look(held)
+                self._settle(held)
+                self._store(held.partitions, None)
+                self.status.gather([run.status for run in self._runs.values()])
+                self.on_tick(self.status)
+                if self._bounded and held.joined and held.partitions <= self._done and not self._runs:
+                    ended = "end"
+                    break
+        finally:
+            self._stop_all()
+            self.status.running = False
+        self._store(held.partitions, COMMIT_SECONDS)
+        self.status.gather([])
+        return Outcome(ended, self.status.session_records, time.monotonic() - begin)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._stop_all(wait_only=True)
+        self._membership.close()
+        self._opened.close()
+
+    def _look(self, held: Held) -> Held:
+        """Return what is ours now: what it was before, while nobody answers."""
+        try:
+            self._follow_pattern()
+            return self._membership.held(HELD_SECONDS)
+        except BrokerAwayError:
+            self._stopping.wait(HELD_SECONDS)
+            return held._replace(lost=frozenset())
+
+    def _follow_pattern(self) -> None:
+        now = time.monotonic()
+        settings = self._config.source
+        assert isinstance(settings, KafkaSettings)
+        if settings.topic_pattern is None or now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        topics = sorted(self._opened.wanted(self._opened.client, COMMIT_SECONDS))
+        if topics != self.topics and topics:
+            self.topics = topics
+            self._membership.join(topics)
+
+    def _settle(self, held: Held) -> None:
+        """Begin the runs of what is newly ours, end those of what is not any more, and raise what a run has raised."""
+        for partition in held.lost & self._runs.keys():
+            self._runs[partition].stop("lost")
+        for partition in self._runs.keys() - held.partitions:
+            self._runs[partition].stop("revoked")
+        for partition, run in list(self._runs.items()):
+            if not run.alive:
+                self._end(partition, run)
+        self._done &= held.partitions
+        for partition in sorted(held.partitions - self._runs.keys() - self._done):
+            self.on_event("assigned", f"{partition} is ours")
+            self._runs[partition] = self._begun(partition)
+
+    def _begun(self, partition: Partition) -> PartRun:
+        place = self._begin.places.get(partition)
+        begin = Position({} if place is None else {partition: place}, self._begin.ids)
+        run = PartRun(
+            self._config,
+            partition,
+            self._folder.partition(partition),
+            self._text,
+            begin=begin,
+            until_end=self._until_end,
+            learner=self._learner,
+            agree=self._folder.agree,
+            commit=self._note_offsets,
+            tell=lambda kind, detail: self.on_event(kind, f"{partition}: {detail}"),
+        )
+        run.start()
+        return run
+
+    def _learner(self) -> Learner:
+        """Return a learner that starts from what all start from, if that is known."""
+        params = self._folder.start()
+        return new_learner(self._config) if params is None else new_learner(self._config, params)
+
+    def _end(self, partition: Partition, run: PartRun) -> None:
+        del self._runs[partition]
+        self.status.keep(run.status)
+        if run.error is not None:
+            raise run.error
+        if run.ended in ("revoked", "lost"):
+            with self._changed:
+                self._offsets.pop(partition, None)
+            self.on_event(run.ended, f"{partition} is not ours any more")
+        elif run.ended is not None:
+            self._done.add(partition)
+
+    def _note_offsets(self, offsets: Mapping[Partition, int]) -> None:
+        with self._changed:
+            self._offsets |= offsets
+
+    def _store(self, partitions: frozenset[Partition], seconds: float | None) -> None:
+        """Commit what is waiting to be; only lag tools would miss it."""
+        failed, self._membership.commit_error = self._membership.commit_error, None
+        with self._changed:
+            offsets = {each: self._offsets.pop(each) for each in partitions & self._offsets.keys()}
+        if offsets:
+            try:
+                self._membership.commit(offsets, seconds)
+            except (BrokerAwayError, OutsideError) as error:
+                failed = str(error)
+        if failed is not None and not self._commit_failed:
+            self.on_event("commit-failed", f"the group's offsets could not be stored ({failed})")
+        if failed is not None or offsets:
+            self._commit_failed = failed is not None
+
+    def _stop_all(self, wait_only: bool = False) -> None:
+        """End all runs, and raise what the first has raised that failed."""
+        for run in self._runs.values():
+            run.stop("stopped")
+        failed: BaseException | None = None
+        for partition, run in list(self._runs.items()):
+            run.join()
+            try:
+                self._end(partition, run)
+            except (InputError, OutsideError) as error:
+                failed = failed or error
+        if failed is not None and not wait_only:
+            raise failed
+
+
+@contextmanager
+def member_of(config: Config, path: Path, text: str, *, until_end: bool = False) -> Iterator[Member]:
+    """Open the shared run in a folder and close it at the end; raises as `pipeline_of` does."""
+    folder = SharedFolder(path)
+    try:
+        write_config(path, text)
+        member = Member(config, folder, text, until_end)
+        try:
+            yield member
+        finally:
+            member.close()
+    finally:
+        folder.close()
