@@ -251,7 +251,7 @@ def secure(config, own_broker, client, monkeypatch):
     config.write_text(
         f'[kafka]\nbootstrap_servers = "{own_broker.secure_address}"\nclient = "{client}"\n'
         f'security_protocol = "SASL_SSL"\nsasl_mechanism = "SCRAM-SHA-256"\nsasl_username = "{USER}"\n'
-        f'sasl_password = "${{KAFKA_PASSWORD}}"\nssl_cafile = "{own_broker.certificate}"\nconnect_timeout = 10\n'
+        f'sasl_password = "${{KAFKA_PASSWORD}}"\nssl_cafile = "{own_broker.certificate}"\nconnect_timeout = 30\n'
         f"[source]{rest}"
     )
     return config
