@@ -20,7 +20,8 @@ from stream_em.streams.files import FileSource
 
 _TERMINAL_SECONDS = 0.1
 WARNINGS = frozenset(
-    ("broker-away", "commit-failed", "data-loss", "failed", "field-missing", "rejected", "snapshot-refused", "stuck")
+    {"broker-away", "commit-failed", "data-loss", "failed", "field-missing"}
+    | {"lost", "rejected", "snapshot-refused", "stuck", "waiting"}
 )
 """Events that an operator should look at."""
 
@@ -73,7 +74,7 @@ class Display:
 
     def watch(self, member: Member) -> None:
         """Show what this member of a shared run does from now on."""
-        self.tell("started", run=str(self._folder), group=member.group, topics=member.topics)
+        self.tell("started", run=str(self._folder), topics=member.topics)
         member.on_tick = self._tick
         member.on_event = lambda kind, detail: self.tell(kind, detail=detail)
 

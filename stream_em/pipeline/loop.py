@@ -236,6 +236,7 @@ class Pipeline:
         if n:
             self.status.records, self.status.rejected = self.progress.records, self.progress.rejected
             self.status.session_records += n
+            self.status.session_rejected += len(block.rejected)
             self.status.blocks += 1
             self.status.block_seconds += self._clock() - begin
             self.status.last_progress = time.monotonic()

@@ -7,7 +7,7 @@ partition changes hands when its old owner has saved and let go, or has died: wh
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stream_em.config import Config
@@ -22,38 +22,33 @@ from stream_em.runs.shared import SharedFolder
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import BrokerAwayError, Partition
 from stream_em.streams.kafka.membership import Held, Membership, open_membership
-from stream_em.streams.kafka.opening import Opened
+from stream_em.streams.kafka.opening import Opened, answered
 from stream_em.streams.kafka.positions import Position, position_in
 from stream_em.streams.kafka.settings import KafkaSettings
 
 HELD_SECONDS = 0.2
 LOOK_SECONDS = 5.0
 """New topics that match a pattern are looked for so often."""
-COMMIT_SECONDS = 1.0
+ANSWER_SECONDS = 1.0
 
 
 class Member:
     """A member of the group that learns from its share of the partitions; `run` once."""
 
-    def __init__(self, config: Config, folder: SharedFolder, text: str, until_end: bool) -> None:
-        if not isinstance(config.source, KafkaSettings) or config.source.group is None:
-            raise InputError("source.share: needs a source of type kafka with a group")
-        self.group = config.source.group
+    def __init__(
+        self, config: Config, folder: SharedFolder, text: str, until_end: bool, opened: Opened, membership: Membership
+    ) -> None:
+        self.topics = sorted(opened.topics)
         self.status = GatheredStatus()
         self.on_tick: Callable[[Status], None] = lambda status: None
         self.on_event: Callable[[str, str], None] = lambda kind, detail: None
         self._config = config
-        self._connection = config.kafka or Connection()
         self._folder = folder
         self._text = text
-        self._bounded = until_end or config.source.end == "now"
         self._until_end = until_end
-        # What is wrong with it is better told now than by each partition.
-        new_learner(config)
-        self._opened = Opened(self._connection, config.source)
-        self.topics = sorted(self._opened.topics)
-        self._begin = position_in(folder.begin(lambda: self._opened.first().as_json()))
-        self._membership: Membership = open_membership(self._connection, self.group)
+        self._opened = opened
+        self._begin = position_in(folder.begin(lambda: opened.first().as_json()))
+        self._membership = membership
         self._runs: dict[Partition, PartRun] = {}
         self._done: set[Partition] = set()
         self._offsets: dict[Partition, int] = {}
@@ -80,46 +75,50 @@ class Member:
         ended: Ended = "stopped"
         if self.topics:
             self._membership.join(self.topics)
-        try:
-            while not self._stopping.is_set():
-                held = self._look(held)
-                self._settle(held)
-                self._store(held.partitions, None)
-                self.status.gather([run.status for run in self._runs.values()])
-                self.on_tick(self.status)
-                if self._bounded and held.joined and held.partitions <= self._done and not self._runs:
-                    ended = "end"
-                    break
-        finally:
-            self._stop_all()
-            self.status.running = False
-        self._store(held.partitions, COMMIT_SECONDS)
+        while not self._stopping.is_set():
+            held = self._look(held)
+            self._settle(held)
+            self._store(held.partitions, None)
+            self.status.gather([run.status for run in self._runs.values()])
+            self.on_tick(self.status)
+            if (
+                self._until_end
+                and (held.joined or not self.topics)
+                and held.partitions <= self._done
+                and not self._runs
+            ):
+                ended = "end"
+                break
+        failed = self._stop_all()
+        if failed is not None:
+            raise failed
+        self.status.running = False
+        self._store(held.partitions, ANSWER_SECONDS)
         self.status.gather([])
         return Outcome(ended, self.status.session_records, time.monotonic() - begin)
 
     def close(self) -> None:
-        """Leave the group."""
-        self._stop_all(wait_only=True)
-        self._membership.close()
-        self._opened.close()
+        """End what still runs."""
+        self.status.running = False
+        self._stop_all()
 
     def _look(self, held: Held) -> Held:
         """Return what is ours now: what it was before, while nobody answers."""
         try:
             self._follow_pattern()
-            return self._membership.held(HELD_SECONDS)
+            if self.topics:
+                return self._membership.held(HELD_SECONDS)
         except BrokerAwayError:
-            self._stopping.wait(HELD_SECONDS)
-            return held._replace(lost=frozenset())
+            held = held._replace(lost=frozenset())
+        self._stopping.wait(HELD_SECONDS)
+        return held
 
     def _follow_pattern(self) -> None:
         now = time.monotonic()
-        settings = self._config.source
-        assert isinstance(settings, KafkaSettings)
-        if settings.topic_pattern is None or now - self._looked < LOOK_SECONDS:
+        if getattr(self._config.source, "topic_pattern", None) is None or now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
-        topics = sorted(self._opened.wanted(self._opened.client, COMMIT_SECONDS))
+        topics = sorted(self._opened.wanted(self._opened.client, ANSWER_SECONDS))
         if topics != self.topics and topics:
             self.topics = topics
             self._membership.join(topics)
@@ -192,8 +191,8 @@ class Member:
         if failed is not None or offsets:
             self._commit_failed = failed is not None
 
-    def _stop_all(self, wait_only: bool = False) -> None:
-        """End all runs, and raise what the first has raised that failed."""
+    def _stop_all(self) -> BaseException | None:
+        """End all runs, and return what the first has raised that failed."""
         for run in self._runs.values():
             run.stop("stopped")
         failed: BaseException | None = None
@@ -201,22 +200,28 @@ class Member:
             run.join()
             try:
                 self._end(partition, run)
-            except (InputError, OutsideError) as error:
+            except BaseException as error:
                 failed = failed or error
-        if failed is not None and not wait_only:
-            raise failed
+        return failed
 
 
 @contextmanager
 def member_of(config: Config, path: Path, text: str, *, until_end: bool = False) -> Iterator[Member]:
     """Open the shared run in a folder and close it at the end; raises as `pipeline_of` does."""
-    folder = SharedFolder(path)
-    try:
+    source, connection = config.source, config.kafka or Connection()
+    if not isinstance(source, KafkaSettings) or source.group is None:
+        raise InputError("source.share: needs a source of type kafka with a group")
+    # What is wrong with the config is better told now than by each partition.
+    new_learner(config)
+    with ExitStack() as stack:
+        folder = SharedFolder(path)
+        stack.callback(folder.close)
         write_config(path, text)
-        member = Member(config, folder, text, until_end)
-        try:
-            yield member
-        finally:
-            member.close()
-    finally:
-        folder.close()
+        opened = Opened(connection, source)
+        stack.callback(opened.close)
+        group = source.group
+        membership = answered(lambda: open_membership(connection, group))
+        stack.callback(membership.close)
+        member = Member(config, folder, text, until_end or source.end == "now", opened, membership)
+        stack.callback(member.close)
+        yield member

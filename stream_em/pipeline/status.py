@@ -14,6 +14,7 @@ class Status:
     """Records of the whole run, rejected ones included."""
     rejected: int = 0
     session_records: int = 0
+    session_rejected: int = 0
     log_likelihood: float = math.nan
     """Mean of the last block in nats a record, each record scored before it was learned."""
     mean_log_likelihood: float = math.nan
@@ -49,11 +50,11 @@ class Status:
         return None
 
 
-_SUMMED = ("session_records", "blocks", "block_seconds", "snapshots", "snapshot_seconds")
+_SUMMED = ("session_records", "session_rejected", "blocks", "block_seconds", "snapshots", "snapshot_seconds")
 
 
 class GatheredStatus(Status):
-    """The numbers of several pipelines that come and go, as one."""
+    """The numbers of several pipelines that come and go, as one; its records are those that this process took."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,10 +64,10 @@ class GatheredStatus(Status):
     def gather(self, parts: Sequence[Status]) -> None:
         """Take the numbers of the pipelines that there are now."""
         self._parts = parts
-        self.records, self.rejected = (sum(getattr(part, name) for part in parts) for name in ("records", "rejected"))
         for name in _SUMMED:
             total = self._past[name] + sum(getattr(part, name) for part in parts)
             setattr(self, name, type(getattr(self, name))(total))
+        self.records, self.rejected = self.session_records, self.session_rejected
         self.log_likelihood = _mean(parts, "log_likelihood")
         self.mean_log_likelihood = _mean(parts, "mean_log_likelihood")
         lags = [part.lag for part in parts if part.lag is not None]

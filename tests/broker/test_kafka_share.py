@@ -264,7 +264,7 @@ def test_merged_parameters_are_those_of_one_member_alone(shared, members, send, 
     assert results[0].log_likelihood(X).mean() == pytest.approx(results[1].log_likelihood(X).mean(), abs=0.02)
 
 
-def test_partitions_agree_on_a_start_and_commands_show_them_merged(shared, send, run, tmp_path):
+def test_partitions_agree_on_a_start_and_commands_show_them_merged(shared, send, run, admin, tmp_path):
     X = drawn(6_000)
     config, folder, topic = shared("run", None, 3, "starts = 2")
     # The last partition never comes through a warm-up of its own.
@@ -278,6 +278,8 @@ def test_partitions_agree_on_a_start_and_commands_show_them_merged(shared, send,
     found = np.sort(np.array(shown["params"]["means"])[:, 0])
     np.testing.assert_allclose(found, [0, 6, 12], atol=0.5)
     assert "0 messages behind" in run("lag", config)[1]
+    stored = admin.list_group_offsets(topic)
+    assert sum(at.offset for at in stored.get(topic, stored).values()) == 6000
     np.savetxt(tmp_path / "new.csv", X[:10], delimiter=",", header="a,b,c", comments="")
     assert len(run("score", folder, tmp_path / "new.csv")[1].splitlines()) == 11
     for command in (("run", config, "--max-records", 5), ("run", config, "--set", "source.share=false")):
@@ -329,3 +331,24 @@ def test_slow_work_does_not_get_a_member_expelled(shared, send, client, monkeypa
     assert told.count("assigned") == 4
     assert "lost" not in told
     check_counted(folder, values)
+
+
+def test_a_pattern_finds_new_topics_and_one_bad_message_stops_all_saved(shared, members, new_topic, send, run):
+    config, folder, topic = shared()
+    text = config.read_text().replace(f'topics = "{topic}"', f'topic_pattern = "{topic}-[ab]"')
+    config.write_text(text)
+    code, _, err = run("run", config, "--until-end")
+    assert code == 0, err
+    group = members(config, folder)
+    group.start()
+    for name, n in (("a", 1000), ("b", 700)):
+        new_topic(2, f"{topic}-{name}")
+        send(f"{topic}-{name}", [row.tobytes() for row in records(n)])
+    until(lambda: group.taken() == 1700, 60)
+    send(f"{topic}-a", [row.tobytes() for row in records(50)], partition=0)
+    send(f"{topic}-a", [b"no numbers"], partition=0)
+    process = group.running.pop()
+    assert process.wait(30) == 2
+    log = (folder.parent / f"{folder.name}-1.log").read_text()
+    assert f"topic {topic}-a, partition 0, offset" in log.splitlines()[-1]
+    assert group.taken() == 1750

@@ -29,7 +29,7 @@ class Opened:
         self._settings = settings
         self._only = only
         self._pattern = None if settings.topic_pattern is None else re.compile(settings.topic_pattern)
-        self.client: Client = _answered(lambda: open_client(connection, settings.group, settings.isolation_level))
+        self.client: Client = answered(lambda: open_client(connection, settings.group, settings.isolation_level))
         try:
             self.topics = self._checked_topics()
         except BaseException:
@@ -43,7 +43,7 @@ class Opened:
 
     def ranges(self, partitions: Sequence[Partition]) -> dict[Partition, Range]:
         """Return the offsets that partitions hold."""
-        return _answered(lambda: self.client.ranges(partitions, ANSWER_SECONDS)) if partitions else {}
+        return answered(lambda: self.client.ranges(partitions, ANSWER_SECONDS)) if partitions else {}
 
     def wanted(self, client: Client, seconds: float) -> dict[str, Topic]:
         """Return the topics that are to be read and are there now; raises `BrokerAwayError`."""
@@ -57,7 +57,7 @@ class Opened:
     def first(self) -> Position:
         """Return where a new run begins."""
         start = parse_start(self._settings.start)
-        offsets = _answered(lambda: first_offsets(self.client, start, self.partitions, ANSWER_SECONDS))
+        offsets = answered(lambda: first_offsets(self.client, start, self.partitions, ANSWER_SECONDS))
         places = {partition: Place(offset) for partition, offset in offsets.items()}
         return Position(places, {name: topic.id for name, topic in self.topics.items()})
 
@@ -98,17 +98,17 @@ class Opened:
         self.client.close()
 
     def _checked_topics(self) -> dict[str, Topic]:
-        topics = _answered(lambda: self.wanted(self.client, ANSWER_SECONDS))
+        topics = answered(lambda: self.wanted(self.client, ANSWER_SECONDS))
         for name in self._settings.names:
             if name not in topics:
-                there = sorted(_answered(lambda: self.client.topics(None, ANSWER_SECONDS)))
+                there = sorted(answered(lambda: self.client.topics(None, ANSWER_SECONDS)))
                 near = difflib.get_close_matches(name, there, 1)
                 offer = f"did you mean {near[0]!r}?" if near else f"the broker has {', '.join(there[:8]) or 'none'}"
                 raise InputError(f"source.topics: there is no topic {name!r}; {offer}")
         return topics
 
 
-def _answered(ask: Callable[[], Answer]) -> Answer:
+def answered(ask: Callable[[], Answer]) -> Answer:
     """Return what the broker answers; raises `OutsideError` if it does not."""
     try:
         return ask()
