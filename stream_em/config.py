@@ -31,6 +31,9 @@ class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
     path: Annotated[str | list[str], Meta(description="a file, folder or pattern, or a list of these")]
     fields: Annotated[list[str] | None, Meta(description="columns to learn from, in this order; default all")] = None
     format: Annotated[str | None, Meta(description="csv, tsv, jsonl, parquet, arrow, npy; default: the suffix")] = None
+    time: Annotated[
+        str | None, Meta(description="the column with each record's time in seconds since 1970; not learned")
+    ] = None
     header: Annotated[bool | None, Meta(description="whether a CSV begins with names; default: look")] = None
     block_size: Annotated[int, Meta(ge=1, le=1 << 24, description="records read and learned at a time")] = 8192
     passes: Annotated[int, Meta(ge=1, le=1_000_000, description="how often to go through the data")] = 1
@@ -135,6 +138,8 @@ class Config(Section, frozen=True):
                 )
             if file.split("/")[0] in RESERVED:
                 raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
+        if self.learner.stepsize.seconds is not None and isinstance(self.source, FilesSource) and not self.source.time:
+            raise InputError("learner.stepsize: a half-life in time needs source.time, the column with the times")
         if isinstance(self.source, KafkaSettings):
             if self.source.share and (outside := [file for file in files if os.path.isabs(file)]):
                 raise InputError(

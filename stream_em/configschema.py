@@ -18,7 +18,7 @@ def config_schema() -> str:
     learner = _definition(LearnerSection)
     learner["properties"]["stepsize"] = {
         "type": "string",
-        "description": "polynomial:0.6, equal, constant:0.01 or half-life:1000, then ,offset=10 or ,floor=0.001",
+        "description": "polynomial:0.6, equal (then ,offset=10 or ,floor=0.01), constant:0.01, half-life:1000 or 2h",
         "default": "polynomial:0.6",
     }
     schema = {

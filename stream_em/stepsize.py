@@ -8,10 +8,13 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 from stream_em.kernels.elementwise import power_in_place
+from stream_em.kernels.fading import fading_steps
 
 _SPELLINGS = (
-    "use polynomial:0.6, equal, constant:0.01 or half-life:1000; the first two also take ,offset=10,floor=0.001"
+    "use polynomial:0.6, equal, constant:0.01, half-life:1000 (records) or half-life:2h (of the records' own time);"
+    " the first two also take ,offset=10,floor=0.001"
 )
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +37,9 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     0.25
     >>> Stepsize.constant(half_life=1000).gamma(7)
     0.000692...
+
+    With a half-life in `seconds` the past fades with the records' own timestamps, however many records come in that
+    time: gamma is then the share of a record in the faded weight of all up to it.
     """
 
     scale: float = 1.0
@@ -41,12 +47,13 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power: float = 0.6
     floor: float = 0.0
     unit: float | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible schedule."""
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if not (value is None and name == "unit") and not np.isfinite(value):
+            if not (value is None and name in ("unit", "seconds")) and not np.isfinite(value):
                 raise InputError(f"stepsize: {name} must be finite")
         if not 0 <= self.power <= 1:
             raise InputError(f"stepsize: power must lie between 0 and 1, not {self.power}")
@@ -56,6 +63,8 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"stepsize: offset must be 0 or more records, not {self.offset}")
         if self.unit is not None and self.unit < 1:
             raise InputError(f"stepsize: unit must be 1 record or more, not {self.unit}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"stepsize: a half-life in time must be above 0 seconds, not {self.seconds}")
 
     @classmethod
     def polynomial(
@@ -70,10 +79,17 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(power=1.0, offset=offset, floor=floor)
 
     @classmethod
-    def constant(cls, gamma: float | None = None, *, half_life: float | None = None) -> "Stepsize":
-        """Return a constant gamma, given as such or as the number of records after which one weighs half as much."""
-        if (gamma is None) == (half_life is None):
-            raise InputError("stepsize: give either gamma or half_life")
+    def constant(
+        cls, gamma: float | None = None, *, half_life: float | None = None, seconds: float | None = None
+    ) -> "Stepsize":
+        """Return a constant gamma, or a half-life after which a record weighs half as much: in records or in seconds.
+
+        Seconds are those of the records' timestamps.
+        """
+        if sum(value is not None for value in (gamma, half_life, seconds)) != 1:
+            raise InputError("stepsize: give one of gamma, half_life and seconds")
+        if seconds is not None:
+            return cls(power=0.0, seconds=seconds)
         if half_life is not None:
             if not half_life > 0:
                 raise InputError(f"stepsize: half_life must be above 0 records, not {half_life}")
@@ -84,7 +100,8 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def parse(cls, text: str) -> "Stepsize":
         """Read a schedule as the command line writes it; raises `InputError` for anything else.
 
-        polynomial:0.6, equal, constant:0.01 or half-life:1000, then offset=10 or floor=0.001 if wanted.
+        polynomial:0.6, equal, constant:0.01, half-life:1000 or, in time, half-life:90s (m, h, d); the first two then
+        take offset=10 or floor=0.001.
 
         >>> Stepsize.parse("polynomial:0.7,offset=10") == Stepsize.polynomial(0.7, offset=10)
         True
@@ -99,6 +116,8 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return cls.equal(**more)
             if name == "constant" and not more:
                 return cls.constant(float(argument))
+            if name == "half-life" and not more and argument[-1:] in _UNITS:
+                return cls.constant(seconds=float(argument[:-1]) * _UNITS[argument[-1]])
             if name == "half-life" and not more:
                 return cls.constant(half_life=float(argument))
         except InputError:
@@ -114,6 +133,8 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         >>> Stepsize.polynomial(0.7, offset=10).spelling
         'polynomial:0.7,offset=10.0'
         """
+        if self.seconds is not None:
+            return f"half-life:{float(self.seconds)!r}s"
         if self.power == 0.0:
             return f"constant:{float(self.scale)!r}"
         options = {"offset": self.offset or None, "floor": self.floor or None, "unit": self.unit}
@@ -125,7 +146,12 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self if self.unit is not None else msgspec.structs.replace(self, unit=unit)
 
     def gamma(self, t: Any) -> Any:
-        """Return gamma of the t-th record (t above 0); t may be an array and need not be whole."""
+        """Return gamma of the t-th record (t above 0); t may be an array and need not be whole.
+
+        Raises `InputError` if the past fades with time instead.
+        """
+        if self.seconds is not None:
+            raise InputError("stepsize: a half-life in time needs the times of the records; use steps_in_time")
         elapsed = np.array(t, dtype=np.float64, ndmin=1) + self.offset
         if self.power == 0.0:
             steps = np.full_like(elapsed, self.scale)
@@ -136,6 +162,12 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             np.maximum(steps, 1.0 / elapsed, out=steps)
         np.clip(steps, self.floor, 1.0, out=steps)
         return float(steps[0]) if np.ndim(t) == 0 else steps
+
+    def steps_in_time(self, memory: FloatArray, timestamps: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return the step (n,) of each record at its time (n,), and move `memory` (2,) on: see `fading_steps`."""
+        steps = np.empty(len(weights))
+        fading_steps(memory, timestamps, weights, self.seconds, steps)
+        return steps
 
     def steps(self, count: float, weights: FloatArray) -> FloatArray:
         """Return the step (n,) of each record that comes after records of total weight `count`.

@@ -17,6 +17,7 @@ from stream_em.pipeline.loop import Outcome, Pipeline
 from stream_em.pipeline.members import Member
 from stream_em.pipeline.status import Status
 from stream_em.streams.files import FileSource
+from stream_em.streams.timed import TimedSource
 
 _TERMINAL_SECONDS = 0.1
 WARNINGS = frozenset(
@@ -66,6 +67,8 @@ class Display:
         pipeline.on_tick = self._tick
         pipeline.on_event = lambda kind, detail: self.tell(kind, detail=detail)
         source, section = pipeline.source, self._source
+        if isinstance(source, TimedSource):
+            source = source.source
         if not isinstance(source, FileSource) or not isinstance(section, FilesSource) or section.follow:
             return
         if source.n_bytes is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +25,10 @@ from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.producing import Producer, make_topics, open_producer
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.records import Source
+from stream_em.streams.timed import TimedSource, read_fields
+
+if TYPE_CHECKING:
+    from stream_em.streams.kafka.source import Part
 
 PATIENCE_SECONDS = 300.0
 """So long a sink waits for a broker that is away."""
@@ -47,23 +51,29 @@ def new_learner(config: Config, params: Any = None) -> Learner:
     return learner
 
 
-def source_of(config: Config, until_end: bool = False) -> Source:
-    """Return the source that a config describes; with `until_end` it ends where its data end now."""
+def source_of(config: Config, until_end: bool = False, part: "Part | None" = None) -> Source:
+    """Return the source that a config describes, or a `part` of it; with `until_end` it ends where its data end now."""
     section = config.source
+    fields = read_fields(section.fields, section.time)
+    source: Source
     if isinstance(section, KafkaSettings):
         from stream_em.streams.kafka.source import KafkaSource
 
-        return KafkaSource(config.kafka or Connection(), section, until_end)
-    return open_source(
-        section.path,
-        fields=section.fields,
-        format=section.format,
-        block_size=section.block_size,
-        has_header=section.header,
-        passes=section.passes,
-        follow=section.follow and not until_end,
-        on_error=section.on_error,
-    )
+        timed = config.learner.stepsize.seconds is not None and section.time is None
+        settings = msgspec.structs.replace(section, fields=fields)
+        source = KafkaSource(config.kafka or Connection(), settings, until_end, part, timestamps=timed)
+    else:
+        source = open_source(
+            section.path,
+            fields=fields,
+            format=section.format,
+            block_size=section.block_size,
+            has_header=section.header,
+            passes=section.passes,
+            follow=section.follow and not until_end,
+            on_error=section.on_error,
+        )
+    return source if section.time is None else TimedSource(source, section.time, section.fields)
 
 
 @contextmanager

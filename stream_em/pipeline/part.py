@@ -11,15 +11,14 @@ import msgspec
 
 from stream_em.config import Config
 from stream_em.learning.learner import Learner
-from stream_em.pipeline.assemble import pipeline_of
+from stream_em.pipeline.assemble import pipeline_of, source_of
 from stream_em.pipeline.loop import Ended, Pipeline
 from stream_em.pipeline.status import Status
 from stream_em.runs.folder import FolderBusyError
-from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import Partition
 from stream_em.streams.kafka.positions import Position
 from stream_em.streams.kafka.settings import KafkaSettings, of_partition
-from stream_em.streams.kafka.source import KafkaSource, Part
+from stream_em.streams.kafka.source import Part
 
 TRY_SECONDS = 0.1
 TOLD_AFTER = 20
@@ -47,8 +46,7 @@ class PartRun:
         self.status = Status(running=True)
         self.ended: Ended | None = None
         self.error: BaseException | None = None
-        self._settings = of_partition(config.source, partition)
-        self._config = msgspec.structs.replace(config, source=self._settings)
+        self._config = msgspec.structs.replace(config, source=of_partition(config.source, partition))
         self._part = Part(partition.number, begin.as_json(), commit)
         self._folder = folder
         self._text = text
@@ -102,9 +100,8 @@ class PartRun:
     def _opened(self, stack: ExitStack) -> Pipeline | None:
         """Return the pipeline once nobody else has the folder, or None if it is not to run any more."""
         tries = 0
-        connection = self._config.kafka or Connection()
         while self._why is None:
-            source = KafkaSource(connection, self._settings, self._until_end, self._part)
+            source = source_of(self._config, self._until_end, self._part)
             opening = pipeline_of(self._config, self._folder, self._text, source=source, begin=self._learner)
             try:
                 return stack.enter_context(opening)

@@ -36,7 +36,8 @@ class Block:
 
     `values` is (n, d) float64, C-ordered and writeable, NaN where a value is missing, never infinite.
     `fields` names the columns. `position` is where reading goes on after this block (JSON-compatible; its
-    keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once. `checked`
+    keys belong to the source). `weights` is (n,) non-negative, or None when every record counts once. `timestamps` (n,)
+    says when each record happened, in seconds since 1970, NaN where that is unknown, or is None. `checked`
     says that a source has looked at every value already. `places` says where each record came from, as columns: (n,)
     numbers, or one text that all share. `rejected` are the records among these that could not be used, `notes` what
     happened to the source meanwhile. A block without records may come with either, or with nothing: a sign of life.
@@ -50,6 +51,7 @@ class Block:
     places: Mapping[str, str | IntArray] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[Note, ...] = ()
+    timestamps: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -3,7 +3,9 @@
 import json
 import threading
 import time
+from contextlib import closing
 
+import numpy as np
 import pytest
 from kafka import KafkaProducer, TopicPartition
 from kafka.admin import NewPartitions
@@ -11,6 +13,8 @@ from kafka.admin import NewPartitions
 import stream_em as sem
 from broker.helpers import counted, objects, through_json, until
 from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.settings import KafkaSettings
+from stream_em.streams.kafka.source import KafkaSource
 
 
 def test_all_partitions_are_read_each_in_its_order(source, new_topic, send):
@@ -364,3 +368,19 @@ def test_options_of_the_client_are_passed_through_and_checked(source, new_topic,
     taken = Connection(bootstrap_servers=address, client=client, options=ours)
     with pytest.raises(sem.InputError, match="is set by stream_em itself"):
         source(topic, connection=taken).seek(None)
+
+
+def test_messages_tell_when_they_were_sent(source, new_topic, address, client):
+    topic = new_topic(2)
+    with closing(KafkaProducer(bootstrap_servers=address)) as producer:
+        for i, message in enumerate(objects(0, 60)):
+            producer.send(topic, message, partition=i % 2, timestamp_ms=1_700_000_000_000 + 250 * i)
+    timed = KafkaSource(
+        Connection(bootstrap_servers=address, client=client), KafkaSettings(topics=topic), True, timestamps=True
+    )
+    with closing(timed):
+        blocks = list(timed)
+    values = np.concatenate([block.values[:, 0] for block in blocks])
+    times = np.concatenate([block.timestamps for block in blocks])
+    assert sorted(values) == list(range(60))
+    np.testing.assert_allclose(times, 1.7e9 + 0.25 * values, atol=1e-6)

@@ -83,6 +83,11 @@ class Batch:
             found["record"] = self.record[records]
         return found
 
+    def timestamps(self, records: slice, of: Callable[[Sequence[Any]], FloatArray]) -> FloatArray:
+        """Return the times (n,) of records by their messages'."""
+        times = np.concatenate([of(each.messages) for each in self._fetched])
+        return np.asarray(times[self.message[records]])
+
     def whole(self) -> Cut:
         """Return the cut behind all messages."""
         return Cut(self.n_messages)

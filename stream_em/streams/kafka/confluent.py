@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_em.arrays import FloatArray
 from stream_em.errors import InputError, OutsideError
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import (
@@ -187,6 +188,10 @@ class ConfluentClient:
                     return
                 time.sleep(0.01)
         raise BrokerAwayError(f"the broker stored no offsets within {seconds:.0f} s")
+
+    def timestamps(self, messages: Sequence[Any]) -> FloatArray:
+        """Return the times (n,) of some of `Fetched.messages`, in seconds since 1970."""
+        return np.fromiter((message.timestamp()[1] for message in messages), np.float64, len(messages)) / 1000.0
 
     def envelope(self, message: Any) -> Envelope:
         """Return key and headers of one of `Fetched.messages`."""

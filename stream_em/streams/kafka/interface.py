@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from stream_em.arrays import IntArray
+from stream_em.arrays import FloatArray, IntArray
 
 
 class Partition(NamedTuple):
@@ -137,6 +137,10 @@ class Client(Protocol):
 
         If `seconds` is None, nobody waits for it.
         """
+        ...
+
+    def timestamps(self, messages: Sequence[Any]) -> FloatArray:
+        """Return the times (n,) of some of `Fetched.messages`, in seconds since 1970."""
         ...
 
     def envelope(self, message: Any) -> Envelope:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from stream_em.arrays import FloatArray
 from stream_em.errors import InputError, OutsideError
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import (
@@ -140,6 +141,10 @@ class KafkaPythonClient:
 
     def _committed(self, offsets: Any, answer: Any) -> None:
         self.commit_error = _words(answer) if isinstance(answer, Exception) else None
+
+    def timestamps(self, messages: Sequence[Any]) -> FloatArray:
+        """Return the times (n,) of some of `Fetched.messages`, in seconds since 1970."""
+        return np.fromiter((message.timestamp for message in messages), np.float64, len(messages)) / 1000.0
 
     def envelope(self, message: Any) -> Envelope:
         """Return key and headers of one of `Fetched.messages`."""

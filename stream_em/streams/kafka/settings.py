@@ -41,6 +41,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     fields: Annotated[
         list[str] | None, Meta(description="columns to learn from, in this order; default: those of the first message")
     ] = None
+    time: Annotated[
+        str | None, Meta(description="the field with each record's time in seconds since 1970; default: the message's")
+    ] = None
     block_size: Annotated[int, Meta(ge=1, le=1 << 24, description="records learned at a time at the most")] = 8192
     isolation_level: Annotated[
         Literal["read_committed", "read_uncommitted"], Meta(description="whether to leave out aborted transactions")

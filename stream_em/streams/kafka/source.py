@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 class KafkaSource:
-    """Blocks of what comes in on topics, or on a `part` of one, each partition in its order.
+    """Blocks of what comes in on topics, or on a `part` of one, each partition in order; with `timestamps` if asked.
 
     A block's `position` is {"topics": {name: {"id": …, "partitions": {number: next offset}, "within": {number: records
     of that message already taken}}}, "fields": […]}; its `places` are topic, partition and offset. Nothing is connected
@@ -48,11 +48,17 @@ class KafkaSource:
     """
 
     def __init__(
-        self, connection: Connection, settings: KafkaSettings, until_end: bool = False, part: Part | None = None
+        self,
+        connection: Connection,
+        settings: KafkaSettings,
+        until_end: bool = False,
+        part: Part | None = None,
+        timestamps: bool = False,
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._part = part
+        self._timestamps = timestamps
         self._bounded = until_end or settings.end == "now"
         self._registry = None
         if settings.schema_registry is not None:
@@ -194,8 +200,8 @@ class KafkaSource:
             self._note_missing_fields(values)
         if self._limit is not None:
             self._limit = max(0, self._limit - len(values) - len(rejected)) if cut == batch.whole() else 0
-        block = self._block(values=values, places=batch.places(records), rejected=rejected)
-        yield block
+        times = batch.timestamps(records, self._connected().client.timestamps) if self._timestamps else None
+        yield self._block(values=values, places=batch.places(records), rejected=rejected, timestamps=times)
         if wrong is not None:
             reason = batch.reject(*wrong).reason
             raise InputError(f'{reason}; or set source.on_error to "skip" or "dead-letter" to go on without it')
