@@ -8,6 +8,7 @@ from stream_em.learning.learner import Learner
 from stream_em.learning.state import Event
 from stream_em.sinks.interface import Sink
 from stream_em.sinks.tables import event_rows, log_likelihood_rows, parameter_rows, posterior_rows
+from stream_em.sinks.topic import ExactlyOnceTopicSink
 from stream_em.streams.records import Block
 
 
@@ -40,6 +41,8 @@ class Output:
 
     def take(self, taken: Taken, learner: Learner) -> None:
         """Write what this output shows of a block; raises `OutsideError` if it cannot be written."""
+        if isinstance(self.sink, ExactlyOnceTopicSink) and taken.block.position is not None:
+            self.sink.reading(taken.block.position)
         n = len(taken.log_likelihood)
         flat = self._section.type != "jsonl"
         match self._section.what:
