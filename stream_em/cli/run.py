@@ -33,18 +33,25 @@ def run(
     from stream_em.configfile import load_config, with_folder
     from stream_em.errors import InputError, OutsideError
     from stream_em.pipeline.assemble import pipeline_of
-    from stream_em.runs.folder import set_run_aside
+    from stream_em.pipeline.opening import set_aside
 
     loaded = load_config(config, settings or [])
     loaded, folder = with_folder(loaded, Path("runs") / config.stem)
     try:
         with ExitStack() as stack:
-            if fresh and (aside := set_run_aside(folder)):
+            if fresh and (aside := set_aside(loaded.config, folder)):
                 typer.echo(f"the old run is kept in {aside}", err=True)
             display = stack.enter_context(Display(loaded.config, folder, quiet=quiet))
             compile_kernels(loaded.config.model)
             pipeline = stack.enter_context(
-                pipeline_of(loaded.config, folder, loaded.text, until_end=until_end, limit=max_records)
+                pipeline_of(
+                    loaded.config,
+                    folder,
+                    loaded.text,
+                    until_end=until_end,
+                    limit=max_records,
+                    secrets=loaded.secrets,
+                )
             )
             display.follow(pipeline)
             if loaded.config.serve is not None:

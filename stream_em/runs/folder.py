@@ -3,6 +3,7 @@
 import fcntl
 import os
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -89,8 +90,11 @@ class RunFolder:
         os.close(self._lock)
 
 
-def set_run_aside(path: Path) -> Path | None:
-    """Rename a run folder so that a new run can take its place; return its new name, or None if there was none."""
+def set_run_aside(path: Path, end: Callable[[str], None] = lambda identity: None) -> Path | None:
+    """Rename a run folder so that a new run can take its place; return its new name, or None if there was none.
+
+    `end` is given the identity of the run before, if it has one, while nobody can run in the folder.
+    """
     if not path.exists():
         return None
     path = path.resolve()
@@ -98,7 +102,12 @@ def set_run_aside(path: Path) -> Path | None:
         raise InputError(
             f"{path}: is not the folder of a run, so --fresh does not rename it; choose another run.folder"
         )
-    RunFolder(path).close()
+    folder = RunFolder(path)
+    try:
+        if (path / IDENTITY).exists():
+            end(folder.identity())
+    finally:
+        folder.close()
     stem = f"{path.name}.aside-{datetime.now():%Y%m%dT%H%M%S}"
     aside, number = path.with_name(stem), 1
     while aside.exists():
