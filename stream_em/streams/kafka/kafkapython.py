@@ -4,7 +4,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,7 +44,8 @@ class KafkaPythonClient:
             "auto_offset_reset": "none",
             "isolation_level": isolation_level,
         }
-        self._consumer = connected(connection, kafka.KafkaConsumer, arguments)
+        self._open_consumer = partial(connected, connection, kafka.KafkaConsumer, arguments)
+        self._consumer = self._open_consumer()
         self._partitions: dict[Any, Partition] = {}
 
     def topics(self, names: Sequence[str] | None, seconds: float) -> dict[str, Topic]:
@@ -83,13 +85,17 @@ class KafkaPythonClient:
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Return up to `most` messages, waiting so long for the first; raises `OffsetsGoneError`."""
-        from kafka.errors import OffsetOutOfRangeError
+        from kafka.errors import CorruptRecordError, LogTruncationError, OffsetOutOfRangeError
 
         with self._blame():
             try:
                 polled = self._consumer.poll(timeout_ms=int(1000 * seconds), max_records=most)
             except OffsetOutOfRangeError as error:
                 raise OffsetsGoneError(self._partitions[theirs] for theirs in error.args[0]) from None
+            except LogTruncationError as error:
+                raise OffsetsGoneError(self._partitions[theirs] for theirs in error.divergent_offsets) from None
+            except CorruptRecordError as error:
+                raise self._unreadable(error) from None
         return [_fetched(self._partitions[theirs], records) for theirs, records in polled.items()]
 
     def pause(self, paused: bool) -> None:
@@ -148,6 +154,29 @@ class KafkaPythonClient:
             thing.close()
         self._admins = []
         self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _unreadable(self, error: Exception) -> InputError:
+        """Return the error about the message that the library cannot take apart; it does not say itself which it is.
+
+        It cannot pass over it either: whatever is read of the same batch begins with the batch.
+        """
+        from kafka.errors import CorruptRecordError
+
+        where = "a message"
+        with closing(self._open_consumer()) as consumer:
+            for theirs, partition in self._partitions.items():
+                offset = self._consumer.position(theirs, timeout_ms=1000)
+                consumer.assign([theirs])
+                consumer.seek(theirs, offset)
+                try:
+                    consumer.poll(timeout_ms=1000, max_records=1)
+                except CorruptRecordError:
+                    where = f"{partition}, offset {offset:,}"
+                    break
+        return InputError(
+            f"{where}: kafka-python cannot read it ({_words(error)}), nor pass over it;"
+            ' set kafka.client to "confluent-kafka", which can'
+        )
 
     def _admin(self) -> Any:
         if not self._admins:
