@@ -87,6 +87,7 @@ class KafkaPythonClient:
         """Return up to `most` messages, waiting so long for the first; raises `OffsetsGoneError`."""
         from kafka.errors import CorruptRecordError, LogTruncationError, OffsetOutOfRangeError
 
+        corrupt = None
         with self._blame():
             try:
                 polled = self._consumer.poll(timeout_ms=int(1000 * seconds), max_records=most)
@@ -95,7 +96,12 @@ class KafkaPythonClient:
             except LogTruncationError as error:
                 raise OffsetsGoneError(self._partitions[theirs] for theirs in error.divergent_offsets) from None
             except CorruptRecordError as error:
-                raise self._unreadable(error) from None
+                corrupt = _words(error)
+        if corrupt is not None:
+            raise InputError(
+                f"{self._corrupt_place()}: kafka-python can neither read nor pass over this message ({corrupt});"
+                ' set kafka.client to "confluent-kafka", which reads headers whose names are not UTF-8'
+            )
         return [_fetched(self._partitions[theirs], records) for theirs, records in polled.items()]
 
     def pause(self, paused: bool) -> None:
@@ -155,15 +161,11 @@ class KafkaPythonClient:
         self._admins = []
         self._consumer.close(autocommit=False, timeout_ms=1000)
 
-    def _unreadable(self, error: Exception) -> InputError:
-        """Return the error about the message that the library cannot take apart; it does not say itself which it is.
-
-        It cannot pass over it either: whatever is read of the same batch begins with the batch.
-        """
+    def _corrupt_place(self) -> str:
+        """Return where the message is that the library cannot take apart: it does not say that itself."""
         from kafka.errors import CorruptRecordError
 
-        where = "a message"
-        with closing(self._open_consumer()) as consumer:
+        with closing(self._open_consumer()) as consumer, self._blame():
             for theirs, partition in self._partitions.items():
                 offset = self._consumer.position(theirs, timeout_ms=1000)
                 consumer.assign([theirs])
@@ -171,12 +173,8 @@ class KafkaPythonClient:
                 try:
                     consumer.poll(timeout_ms=1000, max_records=1)
                 except CorruptRecordError:
-                    where = f"{partition}, offset {offset:,}"
-                    break
-        return InputError(
-            f"{where}: kafka-python cannot read it ({_words(error)}), nor pass over it;"
-            ' set kafka.client to "confluent-kafka", which can'
-        )
+                    return f"{partition}, offset {offset:,}"
+        return "one of the topics"
 
     def _admin(self) -> Any:
         if not self._admins:
