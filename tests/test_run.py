@@ -284,6 +284,18 @@ def test_a_read_only_folder_is_one_line(run, config, tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify", "runs/x"], "the run folder comes first: stream-em snapshots RUN verify"),
+        (["restore", "runs/x", "1"], "the run folder comes first: stream-em snapshots RUN restore NAME"),
+        (["runs/x", "verfy"], "there is no action 'verfy'; there are list, verify, restore"),
+    ],
+)
+def test_snapshots_told_in_another_order(fails, arguments, said):
+    assert fails("snapshots", *arguments) == f"stream-em: error: snapshots: {said}"
+
+
 def test_snapshots_are_listed_verified_and_restored(run, fails, config, tmp_path):
     config.write_text(
         config.read_text() + '[snapshots]\nevery_records = 5000\n[[sinks]]\nwhat = "posteriors"\nrows_per_file = 4000\n'

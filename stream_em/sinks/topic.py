@@ -83,11 +83,11 @@ class ExactlyOnceTopicSink(TopicSink):
     def _is_new(self, key: tuple[Any, ...]) -> bool:
         topic, number, offset, record = (*key, 0)[:4] if len(key) > 1 else (self._topic, 0, int(key[0]), 0)
         partition, id = Partition(topic, number), self._ids.get(topic, "")
-        self._marks[partition] = Mark(offset, record + 1, id)
         done = self._done.get(partition)
-        if done is None or (done.topic_id and done.topic_id != id):
-            return True
-        return (offset, record) >= (done.offset, done.within)
+        if done is not None and done.topic_id in ("", id) and (offset, record) < (done.offset, done.within):
+            return False
+        self._marks[partition] = Mark(offset, record + 1, id)
+        return True
 
 
 def _keys(columns: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
