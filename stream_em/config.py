@@ -10,6 +10,7 @@ from stream_em.errors import InputError
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models.interface import Settings
 from stream_em.streams.kafka.connection import Connection
+from stream_em.streams.kafka.names import check_topic
 from stream_em.streams.kafka.settings import KafkaSettings
 
 SinkType = Literal["jsonl", "csv", "parquet", "kafka"]
@@ -77,9 +78,11 @@ class SinkSection(Section, frozen=True):
     rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a topic without Kafka, and Kafka without a topic."""
+        """Raise `InputError` for a topic without Kafka, Kafka without a topic, and what cannot be one."""
         if (self.type == "kafka") != (self.topic is not None):
             raise InputError("topic: is needed for a sink of type kafka, and for no other")
+        if self.topic is not None:
+            check_topic(self.topic, "topic")
         if self.type == "kafka" and self.path is not None:
             raise InputError("path: a sink of type kafka has a topic, and no path")
         if self.exactly_once and self.type != "kafka":

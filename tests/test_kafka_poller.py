@@ -236,6 +236,26 @@ def test_a_topic_made_anew_that_is_noticed_by_its_offsets_is_begun_once(polled, 
     assert kinds == ["data-loss"]
 
 
+def test_messages_of_a_topic_and_of_another_of_its_name_come_apart(polled):
+    client = WoodenClient(p0=5)
+    poller = polled(client, on_data_loss="earliest")
+    until_there(poller, 5)
+    client.topic = Topic("b" * 32, (0,))
+    until_there(poller, 10)
+    for id in ("a" * 32, "b" * 32):
+        got = poller.buffer.take(1000, 0.01).fetched
+        assert [(each.topic_id, each.offsets.tolist()) for each in got] == [(id, list(range(5)))]
+        assert {part.topic_id for part in (got[0].part(0, 2), got[0].part(2, None))} == {id}
+
+
+def until_there(poller, messages):
+    """Wait until so many messages are in the buffer."""
+    deadline = time.monotonic() + 5
+    while poller.buffer.messages < messages and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert poller.buffer.messages == messages
+
+
 def test_a_topic_that_is_missing_for_a_moment_is_not_gone(polled, monkeypatch):
     monkeypatch.setattr(polling, "LOOK_SECONDS", 0.2)
     client = WoodenClient(p0=5)

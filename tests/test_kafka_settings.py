@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stream_em as sem
+from stream_em.config import SinkSection
 from stream_em.streams.kafka.batch import Place
 from stream_em.streams.kafka.clients import open_client
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import Partition, Range
+from stream_em.streams.kafka.names import check_topic
 from stream_em.streams.kafka.positions import Position, position_in
+from stream_em.streams.kafka.producing import open_producer
 from stream_em.streams.kafka.ranges import settled
 from stream_em.streams.kafka.settings import KafkaSettings, parse_start
 
@@ -68,6 +71,9 @@ def test_any_text_is_a_start_or_refused(text):
         ({"topic_pattern": "("}, "is no regular expression"),
         ({"topics": "a", "format": "avro"}, "schema_registry: is needed"),
         ({"topics": "a", "dead_letter_topic": "b"}, 'needs on_error = "dead-letter"'),
+        ({"topics": ""}, "topics: '' cannot be the name of a topic"),
+        ({"topics": ["a", "b c"]}, "topics: 'b c' cannot be the name of a topic"),
+        ({"topics": "a", "on_error": "dead-letter", "dead_letter_topic": ".."}, "dead_letter_topic: '..' cannot be"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(more, said):
@@ -94,3 +100,36 @@ def test_a_library_that_is_not_installed_is_one_line(client, monkeypatch):
     monkeypatch.setitem(sys.modules, {"kafka-python": "kafka", "confluent-kafka": "confluent_kafka"}[client], None)
     with pytest.raises(sem.InputError, match=rf"{client} is not installed; pip install 'stream-em\["):
         open_client(Connection(client=client))
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-9", "...", "x" * 249])
+def test_names_of_topics(name):
+    check_topic(name, "topic")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "ä", "a\n", "x" * 250])
+def test_what_cannot_be_the_name_of_a_topic(name):
+    with pytest.raises(sem.InputError, match=r"^--topic: .* cannot be the name of a topic; use up to 249 letters"):
+        check_topic(name, "--topic")
+    with pytest.raises(sem.InputError, match="topic: "):
+        SinkSection("events", "kafka", topic=name)
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
+def test_files_for_tls_are_looked_at_before_it_connects(client, tmp_path):
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("what")
+    for files, said in (
+        ({"ssl_cafile": "no/such.pem"}, "kafka.ssl_cafile: no/such.pem: cannot be read: No such file or directory"),
+        ({"ssl_certfile": "no/such.pem"}, "kafka.ssl_certfile: no/such.pem: cannot be read"),
+        ({"ssl_certfile": garbage, "ssl_keyfile": "no/such.key"}, "kafka.ssl_keyfile: no/such.key: cannot be read"),
+        ({"ssl_cafile": tmp_path}, "kafka.ssl_cafile: .*: cannot be read: Is a directory; name a PEM file"),
+        ({"ssl_cafile": garbage}, r"kafka.ssl_cafile: .*garbage.pem: cannot be used: .*; name a PEM file"),
+        ({"ssl_certfile": garbage}, "kafka.ssl_certfile: .*garbage.pem: cannot be used with ssl_keyfile"),
+    ):
+        named = {key: str(path) for key, path in files.items()}
+        connection = Connection("127.0.0.1:1", client, security_protocol="SSL", connect_timeout=600, **named)
+        with pytest.raises(sem.InputError, match=said):
+            open_client(connection)
+        with pytest.raises(sem.InputError, match=said):
+            open_producer(connection, 600)

@@ -284,6 +284,18 @@ def test_a_read_only_folder_is_one_line(run, config, tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["verify", "runs/x"], "the run folder comes first: stream-em snapshots RUN verify"),
+        (["restore", "runs/x", "1"], "the run folder comes first: stream-em snapshots RUN restore NAME"),
+        (["runs/x", "verfy"], "there is no action 'verfy'; there are list, verify, restore"),
+    ],
+)
+def test_snapshots_told_in_another_order(fails, arguments, said):
+    assert fails("snapshots", *arguments) == f"stream-em: error: snapshots: {said}"
+
+
 def test_snapshots_are_listed_verified_and_restored(run, fails, config, tmp_path):
     config.write_text(
         config.read_text() + '[snapshots]\nevery_records = 5000\n[[sinks]]\nwhat = "posteriors"\nrows_per_file = 4000\n'
@@ -388,6 +400,44 @@ def test_secrets_do_not_reach_the_disk(run, fails, config, data, tmp_path, monke
     said = fails("run", config, "--fresh")
     assert "s3cret" not in said
     assert "${HIDDEN_PLACE}" in said
+
+
+def test_secrets_in_errors_do_not_reach_the_journal(run, fails, config, data, tmp_path, monkeypatch):
+    hidden = tmp_path / "s3cret"
+    hidden.mkdir()
+    monkeypatch.setenv("HIDDEN_PLACE", str(hidden))
+    lines = data.read_text().splitlines()
+    lines[2500] = "what,1"
+    (hidden / "data.csv").write_text("\n".join(lines))
+    config.write_text(config.read_text().replace(str(data), "${HIDDEN_PLACE}/data.csv"))
+    assert "${HIDDEN_PLACE}/data.csv" in fails("run", config)
+    events = read_journal(tmp_path / "run" / "journal.db", "events")
+    (failed,) = [event["detail"] for event in events if event["kind"] == "failed"]
+    assert failed.startswith("${HIDDEN_PLACE}/data.csv")
+    code, _, err = run("run", config, "--set", "source.on_error=skip")
+    assert code == 0
+    assert "s3cret" not in err
+    assert "rejected" in [event["kind"] for event in read_journal(tmp_path / "run" / "journal.db", "events")]
+    for event in read_journal(tmp_path / "run" / "journal.db", "events"):
+        assert "s3cret" not in event["detail"]
+
+
+def test_what_a_sink_was_begun_with_stays(run, fails, config, tmp_path):
+    text = config.read_text()
+    for type, changed, said in (
+        ("csv", 'what = "log-likelihoods"\ntype = "csv"', "what is 'log-likelihoods', but this run has written"),
+        ("jsonl", 'what = "log-likelihoods"\ntype = "jsonl"', "what is 'log-likelihoods'"),
+        ("parquet", 'what = "log-likelihoods"\ntype = "parquet"', "what is 'log-likelihoods'"),
+        ("csv", 'what = "posteriors"\ntype = "jsonl"', "type is 'jsonl', but this run has written 'csv'"),
+    ):
+        config.write_text(f'{text}[[sinks]]\nwhat = "posteriors"\ntype = "{type}"\npath = "out"\n')
+        assert run("run", config, "--max-records", 2000, "--fresh")[0] == 0
+        config.write_text(f'{text}[[sinks]]\n{changed}\npath = "out"\n')
+        line = fails("run", config, "--max-records", 2000)
+        assert said in line
+        assert "into out; set it back, choose another path or topic, or start anew with --fresh" in line
+        config.write_text(f'{text}[[sinks]]\nwhat = "posteriors"\ntype = "{type}"\npath = "out"\n')
+        assert run("run", config, "--max-records", 2000)[0] == 0
 
 
 def test_warm_compiles_the_model_of_a_config(run, config):

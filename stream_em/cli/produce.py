@@ -47,8 +47,10 @@ def produce(
     from stream_em.streams.codecs.registry import SchemaRegistry
     from stream_em.streams.files import open_source
     from stream_em.streams.kafka.connection import Connection
+    from stream_em.streams.kafka.names import check_topic
     from stream_em.streams.kafka.producing import make_topics, open_producer
 
+    check_topic(topic, "--topic")
     try:
         if config is not None:
             connection = load_config(Path(config)).config.kafka or Connection()

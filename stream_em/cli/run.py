@@ -35,13 +35,13 @@ def run(
     from stream_em.pipeline.assemble import pipeline_of
     from stream_em.pipeline.loop import Pipeline
     from stream_em.pipeline.members import Member, member_of
-    from stream_em.runs.folder import set_run_aside
+    from stream_em.pipeline.opening import set_aside
 
     loaded = load_config(config, settings or [])
     loaded, folder = with_folder(loaded, Path("runs") / config.stem)
     try:
         with ExitStack() as stack:
-            if fresh and (aside := set_run_aside(folder)):
+            if fresh and (aside := set_aside(loaded.config, folder)):
                 typer.echo(f"the old run is kept in {aside}", err=True)
             display = stack.enter_context(Display(loaded.config, folder, quiet=quiet))
             compile_kernels(loaded.config.model)
@@ -49,11 +49,20 @@ def run(
             if getattr(loaded.config.source, "share", False):
                 if max_records is not None:
                     raise InputError("--max-records: several processes share this run; bound it with --until-end")
-                pipeline = stack.enter_context(member_of(loaded.config, folder, loaded.text, until_end=until_end))
+                pipeline = stack.enter_context(
+                    member_of(loaded.config, folder, loaded.text, until_end=until_end, secrets=loaded.secrets)
+                )
                 display.watch(pipeline)
             else:
                 pipeline = stack.enter_context(
-                    pipeline_of(loaded.config, folder, loaded.text, until_end=until_end, limit=max_records)
+                    pipeline_of(
+                        loaded.config,
+                        folder,
+                        loaded.text,
+                        until_end=until_end,
+                        limit=max_records,
+                        secrets=loaded.secrets,
+                    )
                 )
                 display.follow(pipeline)
             if loaded.config.serve is not None:

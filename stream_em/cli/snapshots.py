@@ -17,7 +17,7 @@ class Action(StrEnum):
 
 def snapshots(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    action: Annotated[Action, typer.Argument(help="What to do with them.")] = Action.list,
+    action: Annotated[str, typer.Argument(metavar="|".join(Action), help="What to do with them.")] = Action.list,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="For restore: which one.")] = None,
 ) -> None:
     """List the snapshots of a run, verify them, or restore one: the next `run` goes on from there."""
@@ -30,11 +30,16 @@ def snapshots(
     from stream_em.runs.folder import RunFolder
     from stream_em.runs.journal import Journal
 
+    if str(run) in list(Action) and action not in list(Action):
+        what = f"{run} NAME" if str(run) == Action.restore else run
+        raise InputError(f"snapshots: the run folder comes first: stream-em snapshots RUN {what}")
+    if action not in list(Action):
+        raise InputError(f"snapshots: there is no action {action!r}; there are {', '.join(Action)}")
     kept = store.SnapshotStore(run / "snapshots")
     paths = kept.paths()
     if not paths:
         raise InputError(f"{run}: this folder has no snapshots; name a run folder")
-    if action is Action.restore:
+    if action == Action.restore:
         if name is None:
             raise InputError(f"{run}: name the snapshot to restore; there are {', '.join(path.stem for path in paths)}")
         chosen = next((path for path in paths if name in (path.name, path.stem)), None)
@@ -70,5 +75,5 @@ def snapshots(
         mean = f"{snapshot.learner.mean_log_likelihood:.6g}"
         table.add_row(path.stem, f"{snapshot.progress.records:,}", mean, snapshot.created, "ok")
     console().print(table)
-    if damaged and action is Action.verify:
+    if damaged and action == Action.verify:
         raise InputError(f"{len(damaged)} of {len(paths)} snapshots cannot be used: {damaged[0]}")

@@ -1,6 +1,6 @@
 """A pipeline from a config: folder, journal, snapshot, source and sinks, opened in the order that keeps them safe."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -8,30 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stream_em.config import Config, SinkSection
+from stream_em.config import Config
 from stream_em.errors import InputError
 from stream_em.learning.learner import Learner
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.store import Progress, Snapshot
 from stream_em.pipeline.loop import ErrorRate, Pipeline
-from stream_em.pipeline.outputs import Output
-from stream_em.runs.folder import DEAD_LETTERS, RunFolder
+from stream_em.pipeline.opening import open_dead_letters, open_output, output_topics
+from stream_em.runs.folder import RunFolder
 from stream_em.runs.journal import Journal
-from stream_em.sinks import sink_for
-from stream_em.sinks.deadletters import DeadLetterFile, DeadLetters, DeadLetterTopic
-from stream_em.sinks.interface import Sink
 from stream_em.streams.files import open_source
 from stream_em.streams.kafka.connection import Connection
-from stream_em.streams.kafka.producing import Producer, make_topics, open_producer
+from stream_em.streams.kafka.producing import make_topics
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.records import Source
 from stream_em.streams.timed import TimedSource, read_fields
 
 if TYPE_CHECKING:
     from stream_em.streams.kafka.source import Part
-
-PATIENCE_SECONDS = 300.0
-"""So long a sink waits for a broker that is away."""
 
 
 def new_learner(config: Config, params: Any = None) -> Learner:
@@ -84,13 +78,15 @@ def pipeline_of(
     *,
     until_end: bool = False,
     limit: int | None = None,
+    secrets: Mapping[str, str] | None = None,
     source: Source | None = None,
     begin: Callable[[], Learner] | None = None,
 ) -> Iterator[Pipeline]:
     """Open the run in a folder, where it stopped or from the start, and close it at the end.
 
-    A part of a shared run has its own `source`, and `begin` returns the learner that it starts with. Raises
-    `InputError` if the config contradicts what the run has learned so far or its data are gone.
+    `text` is the config as it is kept, `secrets` are the values that it takes from the environment, by their names. A
+    part of a shared run has its own `source`, and `begin` returns the learner that it starts with. Raises `InputError`
+    if the config contradicts what the run has learned so far or its data are gone.
     """
     closing: list[Any] = []
     try:
@@ -101,7 +97,7 @@ def pipeline_of(
         closing.append(folder)
         journal = Journal(folder.journal_path)
         closing.append(journal)
-        made = [] if is_part else make_output_topics(config)
+        made = [] if is_part else make_topics(config.kafka or Connection(), output_topics(config))
         snapshot, refused = folder.store.newest()
         if snapshot is None and journal.has_snapshots():
             raise InputError(
@@ -114,15 +110,12 @@ def pipeline_of(
         folder.write_config(text)
         outputs = []
         for section in config.sinks:
-            outputs.append(Output(section, _sink(section, config, folder)))
+            outputs.append(open_output(section, config, folder, journal, progress))
             closing.append(outputs[-1].sink)
-            _open(outputs[-1].sink, section.file, section.type == "kafka", folder, journal, progress)
         dead_letters = None
         if config.source.on_error == "dead-letter":
-            topic = getattr(config.source, "dead_letter_topic", None)
-            dead_letters = _dead_letters(topic, config, folder)
+            dead_letters = open_dead_letters(config, folder, journal, progress)
             closing.append(dead_letters)
-            _open(dead_letters, DEAD_LETTERS, topic is not None, folder, journal, progress)
         journal.begin(progress.records)
         pipeline = Pipeline(
             learner,
@@ -136,6 +129,7 @@ def pipeline_of(
             run=config.run,
             error_rate=ErrorRate(config.source.max_error_rate, config.source.error_window),
             limit=limit,
+            secrets=secrets,
         )
         pipeline.begun_with(snapshot, refused, made)
         yield pipeline
@@ -172,51 +166,3 @@ def _check_fields(learner: Learner, source: Source) -> None:
             f"source.fields: are {', '.join(source.fields)}, but this run has learned {', '.join(learner.fields)};"
             " set them back, or start anew with --fresh"
         )
-
-
-def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
-    if section.type == "kafka":
-        from stream_em.sinks.topic import ExactlyOnceTopicSink, TopicSink
-        from stream_em.streams.kafka.transactions import open_transactional
-
-        topic = str(section.topic)
-        if section.exactly_once:
-            name = f"stream_em-{folder.identity()}-{topic}"
-            producer = open_transactional(config.kafka or Connection(), _patience(config), name)
-            return ExactlyOnceTopicSink(topic, producer)
-        return TopicSink(topic, _producer(config))
-    options = {"rows_per_file": section.rows_per_file} if section.type == "parquet" else {}
-    return sink_for(section.type, folder.output(section.file), **options)
-
-
-def make_output_topics(config: Config) -> list[str]:
-    """Make the topics that sinks and dead letters go to, and return those that were not there."""
-    topics = [section.topic for section in config.sinks] + [getattr(config.source, "dead_letter_topic", None)]
-    return make_topics(config.kafka or Connection(), [topic for topic in dict.fromkeys(topics) if topic is not None])
-
-
-def _dead_letters(topic: str | None, config: Config, folder: RunFolder) -> DeadLetters:
-    return DeadLetterFile(folder.output(DEAD_LETTERS)) if topic is None else DeadLetterTopic(topic, _producer(config))
-
-
-def _producer(config: Config) -> Producer:
-    return open_producer(config.kafka or Connection(), _patience(config))
-
-
-def _patience(config: Config) -> float:
-    return config.source.give_up_after if isinstance(config.source, KafkaSettings) else PATIENCE_SECONDS
-
-
-def _open(
-    sink: Sink | DeadLetters, file: str, is_topic: bool, folder: RunFolder, journal: Journal, progress: Progress
-) -> None:
-    """Let a sink go on where the snapshot says; raises `InputError` if something else wrote the file that it names."""
-    position = progress.sinks.get(file)
-    if not is_topic:
-        path = folder.output(file)
-        if position is None and path.exists() and not journal.claimed(str(path)):
-            raise InputError(
-                f"{path}: exists and was not written by this run; move it away, or choose another sink path"
-            )
-        journal.claim(str(path))
-    sink.open(position)

@@ -6,7 +6,7 @@ beyond it is cut. So every record enters the statistics and every output exactly
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -14,6 +14,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.config import Run, Snapshots
+from stream_em.configfile import hide
 from stream_em.errors import InputError, OutsideError
 from stream_em.learning.learner import Learner
 from stream_em.learning.state import Event
@@ -82,6 +83,7 @@ class Pipeline:
         run: Run | None = None,
         error_rate: ErrorRate | None = None,
         limit: int | None = None,
+        secrets: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.learner = learner
@@ -98,6 +100,7 @@ class Pipeline:
         self._run = run or Run()
         self._error_rate = error_rate or ErrorRate()
         self._limit = limit
+        self._secrets = secrets or {}
         self._clock = clock
         self._stopping: Ended | None = None
         self._recent = np.empty((0, 1))
@@ -174,7 +177,7 @@ class Pipeline:
         self.folder.check()
         self._journal_refresh()
         # A sink that is left out for a while goes on where it was when it is there again.
-        sinks = self.progress.sinks | {output.file: output.sink.flush() for output in self.outputs}
+        sinks = self.progress.sinks | {output.file: output.flush() for output in self.outputs}
         if self._dead_letters is not None:
             sinks[DEAD_LETTERS] = self._dead_letters.flush()
         self.progress = msgspec.structs.replace(self.progress, sinks=sinks)
@@ -278,6 +281,8 @@ class Pipeline:
         return events + fresh[::-1]
 
     def _happened(self, events: Sequence[tuple[str, str]]) -> None:
+        """Tell the journal and whoever listens; values from the environment stay their names."""
+        events = [(kind, hide(detail, self._secrets)) for kind, detail in events]
         if events and self.journal is not None:
             self.journal.happened(self.progress.records, events)
         for kind, detail in events:

@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from stream_em.config import Config
 from stream_em.errors import InputError, OutsideError
 from stream_em.learning.learner import Learner
-from stream_em.pipeline.assemble import make_output_topics, new_learner
+from stream_em.pipeline.assemble import new_learner, pipeline_of
 from stream_em.pipeline.loop import Ended, Outcome
-from stream_em.pipeline.part import PartRun
+from stream_em.pipeline.opening import output_topics
+from stream_em.pipeline.part import OpenRun, PartRun
 from stream_em.pipeline.status import GatheredStatus, Status
 from stream_em.runs.folder import write_config
 from stream_em.runs.shared import SharedFolder
@@ -24,6 +26,7 @@ from stream_em.streams.kafka.interface import BrokerAwayError, Partition
 from stream_em.streams.kafka.membership import Held, Membership, open_membership
 from stream_em.streams.kafka.opening import Opened, answered
 from stream_em.streams.kafka.positions import Position, position_in
+from stream_em.streams.kafka.producing import make_topics
 from stream_em.streams.kafka.settings import KafkaSettings
 
 HELD_SECONDS = 0.2
@@ -36,7 +39,13 @@ class Member:
     """A member of the group that learns from its share of the partitions; `run` once."""
 
     def __init__(
-        self, config: Config, folder: SharedFolder, text: str, until_end: bool, opened: Opened, membership: Membership
+        self,
+        config: Config,
+        folder: SharedFolder,
+        open_run: OpenRun,
+        until_end: bool,
+        opened: Opened,
+        membership: Membership,
     ) -> None:
         self.topics = sorted(opened.topics)
         self.status = GatheredStatus()
@@ -44,7 +53,7 @@ class Member:
         self.on_event: Callable[[str, str], None] = lambda kind, detail: None
         self._config = config
         self._folder = folder
-        self._text = text
+        self._open_run = open_run
         self._until_end = until_end
         self._opened = opened
         self._begin = position_in(folder.begin(lambda: opened.first().as_json()))
@@ -69,7 +78,7 @@ class Member:
         begin = time.monotonic()
         self.status.started = begin
         self.status.running = True
-        for topic in make_output_topics(self._config):
+        for topic in make_topics(self._config.kafka or Connection(), output_topics(self._config)):
             self.on_event("topic-made", f"topic {topic} was not there")
         held = Held(frozenset(), frozenset(), False)
         ended: Ended = "stopped"
@@ -144,7 +153,7 @@ class Member:
             self._config,
             partition,
             self._folder.partition(partition),
-            self._text,
+            self._open_run,
             begin=begin,
             until_end=self._until_end,
             learner=self._learner,
@@ -206,7 +215,9 @@ class Member:
 
 
 @contextmanager
-def member_of(config: Config, path: Path, text: str, *, until_end: bool = False) -> Iterator[Member]:
+def member_of(
+    config: Config, path: Path, text: str, *, until_end: bool = False, secrets: Mapping[str, str] | None = None
+) -> Iterator[Member]:
     """Open the shared run in a folder and close it at the end; raises as `pipeline_of` does."""
     source, connection = config.source, config.kafka or Connection()
     if not isinstance(source, KafkaSettings) or source.group is None:
@@ -222,6 +233,7 @@ def member_of(config: Config, path: Path, text: str, *, until_end: bool = False)
         group = source.group
         membership = answered(lambda: open_membership(connection, group))
         stack.callback(membership.close)
-        member = Member(config, folder, text, until_end or source.end == "now", opened, membership)
+        open_run = partial(pipeline_of, text=text, secrets=secrets)
+        member = Member(config, folder, open_run, until_end or source.end == "now", opened, membership)
         stack.callback(member.close)
         yield member

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import msgspec
 
 from stream_em.config import Config
 from stream_em.learning.learner import Learner
-from stream_em.pipeline.assemble import pipeline_of, source_of
+from stream_em.pipeline.assemble import source_of
 from stream_em.pipeline.loop import Ended, Pipeline
 from stream_em.pipeline.status import Status
 from stream_em.runs.folder import FolderBusyError
@@ -20,6 +20,8 @@ from stream_em.streams.kafka.positions import Position
 from stream_em.streams.kafka.settings import KafkaSettings, of_partition
 from stream_em.streams.kafka.source import Part
 
+OpenRun = Callable[..., AbstractContextManager[Pipeline]]
+"""`pipeline_of` with what is common to all partitions."""
 TRY_SECONDS = 0.1
 TOLD_AFTER = 20
 """After so many tries in vain it is told that another process holds the partition still."""
@@ -33,7 +35,7 @@ class PartRun:
         config: Config,
         partition: Partition,
         folder: Path,
-        text: str,
+        open_run: OpenRun,
         *,
         begin: Position,
         until_end: bool,
@@ -49,7 +51,7 @@ class PartRun:
         self._config = msgspec.structs.replace(config, source=of_partition(config.source, partition))
         self._part = Part(partition.number, begin.as_json(), commit)
         self._folder = folder
-        self._text = text
+        self._open_run = open_run
         self._until_end = until_end
         self._learner = learner
         self._agree = agree
@@ -102,9 +104,10 @@ class PartRun:
         tries = 0
         while self._why is None:
             source = source_of(self._config, self._until_end, self._part)
-            opening = pipeline_of(self._config, self._folder, self._text, source=source, begin=self._learner)
             try:
-                return stack.enter_context(opening)
+                return stack.enter_context(
+                    self._open_run(self._config, self._folder, source=source, begin=self._learner)
+                )
             except FolderBusyError:
                 tries += 1
                 if tries == TOLD_AFTER:

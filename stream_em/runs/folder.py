@@ -3,6 +3,7 @@
 import fcntl
 import os
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -126,8 +127,11 @@ def write_config(folder: Path, text: str) -> None:
         raise OutsideError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def set_run_aside(path: Path) -> Path | None:
-    """Rename a run folder so that a new run can take its place; return its new name, or None if there was none."""
+def set_run_aside(path: Path, end: Callable[[str], None] = lambda identity: None) -> Path | None:
+    """Rename a run folder so that a new run can take its place; return its new name, or None if there was none.
+
+    `end` is given the identities that it had, while nobody can run in the folder.
+    """
     if not path.exists():
         return None
     path = path.resolve()
@@ -136,7 +140,13 @@ def set_run_aside(path: Path) -> Path | None:
         raise InputError(
             f"{path}: is not the folder of a run, so --fresh does not rename it; choose another run.folder"
         )
-    os.close(locked(path))
+    lock = locked(path)
+    try:
+        for identity in (path / IDENTITY, *path.glob(f"{PARTITIONS}/*/{IDENTITY}")):
+            if identity.exists():
+                end(identity.read_text())
+    finally:
+        os.close(lock)
     stem = f"{path.name}.aside-{datetime.now():%Y%m%dT%H%M%S}"
     aside, number = path.with_name(stem), 1
     while aside.exists():

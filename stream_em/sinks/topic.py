@@ -1,15 +1,15 @@
 """A sink that writes each row as a JSON object to a topic."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from stream_em.sinks.interface import Rows, as_list, n_rows
-from stream_em.streams.kafka.batch import Place
 from stream_em.streams.kafka.interface import Partition
+from stream_em.streams.kafka.positions import position_in
 from stream_em.streams.kafka.producing import Producer
-from stream_em.streams.kafka.transactions import TransactionalProducer
+from stream_em.streams.kafka.transactions import Mark, TransactionalProducer
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -55,19 +55,25 @@ class ExactlyOnceTopicSink(TopicSink):
     """The same in transactions: readers of committed messages see each row once.
 
     What a flush commits carries marks of the last place in each partition, so that rows which are written again after a
-    crash are left out. Only for rows about messages, and such with a count that grows.
+    crash are left out. A mark holds for the topic of that id, not for one of the same name that was made anew. Only for
+    rows about messages, and such with a count that grows.
     """
 
     def __init__(self, topic: str, producer: TransactionalProducer) -> None:
         super().__init__(topic, producer)
         self._transactions = producer
-        self._done: dict[Partition, Place] = {}
-        self._marks: dict[Partition, Place] = {}
+        self._done: dict[Partition, Mark] = {}
+        self._marks: dict[Partition, Mark] = {}
+        self._ids: Mapping[str, str] = {}
 
     def open(self, position: dict[str, Any] | None) -> None:
         """Go on behind what was committed, which may be beyond the position."""
         self._done = self._transactions.marks()
         self._marks = dict(self._done)
+
+    def reading(self, position: dict[str, Any]) -> None:
+        """Be told where the source is behind the rows that come next, and so which topics they are about."""
+        self._ids = position_in(position).ids
 
     def flush(self) -> dict[str, Any]:
         """Commit all rows; raises `OutsideError` if the broker does not."""
@@ -76,9 +82,12 @@ class ExactlyOnceTopicSink(TopicSink):
 
     def _is_new(self, key: tuple[Any, ...]) -> bool:
         topic, number, offset, record = (*key, 0)[:4] if len(key) > 1 else (self._topic, 0, int(key[0]), 0)
-        partition = Partition(topic, number)
-        self._marks[partition] = Place(offset, record + 1)
-        return (offset, record) >= self._done.get(partition, (0, 0))
+        partition, id = Partition(topic, number), self._ids.get(topic, "")
+        done = self._done.get(partition)
+        if done is not None and done.topic_id in ("", id) and (offset, record) < (done.offset, done.within):
+            return False
+        self._marks[partition] = Mark(offset, record + 1, id)
+        return True
 
 
 def _keys(columns: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:

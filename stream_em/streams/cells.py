@@ -65,6 +65,16 @@ def check_unique(names: Sequence[str], place: str) -> None:
         seen.add(name)
 
 
+def check_chosen(fields: Sequence[str] | None) -> None:
+    """Raise `InputError` for fields that choose nothing: none, the same one twice, or one text; None chooses all."""
+    if isinstance(fields, str):
+        raise InputError(f"fields must be a list of names, not the text {fields!r}")
+    if fields is not None:
+        if not fields:
+            raise InputError("fields is empty; name at least one, or leave it out to take all")
+        check_unique(fields, "fields")
+
+
 def check_fields(fields: Iterable[str], columns: Sequence[str], place: str) -> None:
     """Raise `InputError`, offering the nearest name, if a field is not among the columns."""
     for field in fields:

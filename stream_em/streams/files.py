@@ -13,7 +13,7 @@ from stream_em.arrays import IntArray
 from stream_em.errors import InputError
 from stream_em.streams.blocks import Cutter, Stretch, without_unusable
 from stream_em.streams.bytestream import display
-from stream_em.streams.cells import check_fields, check_unique
+from stream_em.streams.cells import check_chosen, check_fields
 from stream_em.streams.following import Follower, Moved, check_followable
 from stream_em.streams.formats import Reader, ReaderOptions, Visit, checked_format, empty_error, format_named
 from stream_em.streams.paths import Data, find_files
@@ -53,12 +53,7 @@ def open_source(
         raise InputError(f"passes must be at least 1, not {passes}")
     if on_error not in ON_ERROR:
         raise InputError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
-    if isinstance(fields, str):
-        raise InputError(f"fields must be a list of names, not the text {fields!r}")
-    if fields is not None:
-        if not fields:
-            raise InputError("fields is empty; name at least one, or leave it out to take all")
-        check_unique(fields, "fields")
+    check_chosen(fields)
     kind = None if format is None else format_named(format)
     files = [(path, checked_format(path, kind, may_be_empty=follow)) for path in find_files(data, kind)]
     return FileSource(

@@ -3,6 +3,8 @@
 import json
 import time
 
+from kafka import KafkaConsumer, TopicPartition
+
 
 def objects(begin, end):
     """Return messages whose field a counts."""
@@ -26,3 +28,18 @@ def until(condition, seconds=30.0):
         assert time.monotonic() - begin < seconds, "did not happen in time"
         time.sleep(0.01)
     return time.monotonic() - begin
+
+
+def committed(address, topic):
+    """Return all messages of a topic that readers of committed ones see."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=address,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        consumer_timeout_ms=3000,
+    )
+    consumer.assign([TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)])
+    found = list(consumer)
+    consumer.close()
+    return found

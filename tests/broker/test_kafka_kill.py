@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from crash.harness import killed, undisturbed
-from kafka import KafkaConsumer, TopicPartition
 
+from broker.helpers import committed
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.streams.codecs import codec_named
 
@@ -105,21 +105,6 @@ def test_in_transactions_the_output_topic_has_each_row_once(tmp_path, address, c
     rng = random.Random(1)
     kills = sum(killed(config, tmp_path / "run", 3.0, rng) for _ in range(4))
     undisturbed(config, tmp_path / "run")
-    keys = [message.key for message in all_of(address, scores)]
+    keys = [message.key for message in committed(address, scores)]
     assert len(keys) == len(set(keys)) == n, f"after {kills} kills"
     assert read(SnapshotStore(tmp_path / "run" / "snapshots").paths()[-1]).learner.count == n
-
-
-def all_of(address, topic):
-    """Return all committed messages of a topic."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=address,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        consumer_timeout_ms=3000,
-    )
-    consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
-    found = list(consumer)
-    consumer.close()
-    return found

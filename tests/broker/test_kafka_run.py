@@ -235,11 +235,48 @@ def test_the_config_for_kafka_runs(run, topic, new_topic, address, tmp_path, mon
     assert newest(tmp_path / "runs/kafka").learner.count == 6000
 
 
-def test_check_says_what_would_be_read(config, topic):
+def checked(config):
     # In a process of its own: it turns the compiler off.
-    checked = subprocess.run([STREAM_EM, "check", config], capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
-    assert f"from {topic} (3 partitions, 6,000 messages)" in checked.stdout
+    return subprocess.run([STREAM_EM, "check", config], capture_output=True, text=True, check=False)
+
+
+def test_check_says_what_would_be_read_and_made(config, topic, new_topic, admin, tmp_path):
+    done = checked(config)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert f"from {topic} (3 partitions, 6,000 messages)" in line
+    scores, text = new_topic(1), config.read_text()
+    letters = f'on_error = "dead-letter"\ndead_letter_topic = "{topic}-letters"\nblock_size'
+    sinks = f'[[sinks]]\nwhat = "events"\ntype = "kafka"\ntopic = "{scores}"\n'
+    config.write_text(text.replace("block_size", letters) + sinks)
+    done = checked(config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == f"{config}: output topics: {scores} is there, {topic}-letters will be made"
+    assert f"{topic}-letters" not in admin.list_topics()
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n")
+    _, _, rest = text.partition("[model]")
+    nobody = '[kafka]\nbootstrap_servers = "127.0.0.1:1"\nconnect_timeout = 1\n[source]\ntype = "files"\npath = "'
+    config.write_text(f'{nobody}{tmp_path}/d.csv"\n[model]{rest}{sinks}')
+    done = checked(config)
+    assert done.returncode == 3
+    assert "output topics: kafka: no broker at 127.0.0.1:1" in done.stderr
+
+
+def test_produce_wants_a_topic_that_can_be(run, tmp_path):
+    code, out, err = run("produce", tmp_path / "none.csv", "--topic", "my topic")
+    assert (code, out) == (2, "")
+    assert "--topic: 'my topic' cannot be the name of a topic" in err
+
+
+def test_other_rows_into_the_topic_of_a_sink_are_refused(run, config, new_topic, address):
+    scores, text = new_topic(1), config.read_text()
+    sink = f'type = "kafka"\ntopic = "{scores}"\n'
+    config.write_text(f'{text}[[sinks]]\nwhat = "log-likelihoods"\n{sink}')
+    assert run("run", config, "--until-end", "--max-records", 3000)[0] == 0
+    config.write_text(f'{text}[[sinks]]\nwhat = "posteriors"\n{sink}')
+    code, _, err = run("run", config, "--until-end")
+    assert code == 2
+    assert f"what is 'posteriors', but this run has written 'log-likelihoods' into topic:{scores}; set it" in err
 
 
 @pytest.fixture

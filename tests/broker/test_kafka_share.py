@@ -97,11 +97,13 @@ class Members:
         self.n_started = 0
 
     def start(self):
+        """Start a process and wait until it takes part."""
         self.n_started += 1
-        log = (self.folder.parent / f"{self.folder.name}-{self.n_started}.log").open("w")
-        process = subprocess.Popen([STREAM_EM, "run", str(self.config)], stderr=log)
-        log.close()
+        log = self.folder.parent / f"{self.folder.name}-{self.n_started}.log"
+        with log.open("w") as file:
+            process = subprocess.Popen([STREAM_EM, "run", str(self.config)], stderr=file)
         self.running.append(process)
+        until(lambda: '"started"' in log.read_text(), 60)
         return process
 
     def stop(self, process, number=signal.SIGTERM):

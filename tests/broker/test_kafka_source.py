@@ -77,6 +77,13 @@ def test_where_a_new_run_begins(source, new_topic, send):
     send(topic, objects(20, 25), 0)
     assert sorted(counted(source(topic, start=f"timestamp:{now}"))) == [20, 21, 22, 23, 24]
     assert sorted(counted(source(topic, start="earliest"))) == list(range(25))
+    assert sorted(counted(source(topic, start="offsets:0=15,1=10"))) == []
+    for until_end in (True, False):
+        with pytest.raises(
+            sem.InputError,
+            match=rf"source.start: topic {topic}, partition 0 holds offsets 0 up to 15, and 999 is beyond",
+        ):
+            source(topic, start="offsets:0=999", until_end=until_end).seek(None)
     with pytest.raises(sem.InputError, match="there is no partition 7; there are 2"):
         source(topic, start="offsets:7=0").seek(None)
 
@@ -264,6 +271,38 @@ def test_messages_that_cannot_be_used_are_kept_as_they_were(source, new_topic, s
         rest = list(reader)
         assert counted([first, *rest]) == [0, 2, 5]
         assert [record for part in [first, *rest] for record in part.rejected] == list(block.rejected)
+
+
+class RawName(str):
+    """The name of a header that goes out as bytes that are no text."""
+
+    def encode(self, *_):
+        return b"\xff\xfe"
+
+
+def test_a_header_whose_name_is_no_text(source, new_topic, send, client):
+    topic = new_topic(3)
+    wrong = [(RawName("x"), b"1")]
+    send(topic, objects(0, 50), 0)
+    send(topic, objects(50, 60), 1)
+    send(topic, objects(60, 61), 1, headers=wrong)
+    send(topic, [b"what"] * 20, 1, headers=wrong)
+    reader = source(topic, fields=["a", "b"], on_error="skip")
+    if client == "confluent-kafka":
+        blocks = list(reader)
+        assert sorted(counted(blocks)) == list(range(61))
+        rejected = [record for block in blocks for record in block.rejected]
+        assert [record.place["offset"] for record in rejected] == list(range(11, 31))
+        for record in rejected:
+            assert record.content == b"what"
+            assert record.headers == (("stream_em.headers-lost", b"one has a name that is not UTF-8"),)
+        return
+    blocks, said = [], rf'^topic {topic}, partition 1, offset 10: .*UnicodeDecodeError.* to "confluent-kafka"'
+    with pytest.raises(sem.InputError, match=said):
+        blocks.extend(block for block in reader)
+    places = blocks[-1].position["topics"][topic]["partitions"]
+    assert places["1"] == 10
+    assert len(counted(blocks)) == sum(places.values())
 
 
 def test_what_the_broker_has_deleted_stops_the_run_or_is_told(source, new_topic, send, admin):

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from stream_em.errors import InputError
-from stream_em.streams.cells import check_unique
+from stream_em.streams.cells import check_chosen
 from stream_em.streams.codecs.interface import Codec
 from stream_em.streams.codecs.reasons import check_text
 from stream_em.streams.codecs.registry import SchemaRegistry
@@ -29,14 +29,9 @@ def codec_named(
         near = difflib.get_close_matches(name, FORMATS, n=1)
         offer = f"did you mean {near[0]!r}? Formats" if near else "formats"
         raise InputError(f"there is no message format {format!r}; {offer} are {', '.join(FORMATS)}")
-    if isinstance(fields, str):
-        raise InputError(f"fields must be a list of names, not the text {fields!r}")
-    if fields is not None:
-        if not fields:
-            raise InputError("fields is empty; name at least one, or leave it out to take those of the messages")
-        check_unique(fields, "fields")
-        check_text(fields)
+    check_chosen(fields)
     names = tuple(fields or ())
+    check_text(names)
     if name == "arrow":
         from stream_em.streams.codecs.arrowformat import ArrowCodec
 

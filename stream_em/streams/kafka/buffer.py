@@ -85,9 +85,7 @@ class Buffer:
                 self._changed.wait(seconds)
             notes, self._notes = tuple(self._notes), []
             found: list[Fetched] = []
-            while (
-                self._waiting and most and (not found or self._waiting[0].partition.topic == found[0].partition.topic)
-            ):
+            while self._waiting and most and (not found or _same_topic(self._waiting[0], found[0])):
                 first = self._waiting.popleft()
                 if len(first.values) > most:
                     self._waiting.appendleft(first.part(most, None))
@@ -101,3 +99,8 @@ class Buffer:
             if not found and self._failed is not None:
                 raise self._failed
             return Taken(found, notes, self._ended and not self._waiting and self._failed is None)
+
+
+def _same_topic(one: Fetched, other: Fetched) -> bool:
+    """Tell whether both are of one topic, and not of one and another that was made anew under its name."""
+    return (one.partition.topic, one.topic_id) == (other.partition.topic, other.topic_id)

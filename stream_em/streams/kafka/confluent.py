@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ TAKEN = frozenset(
     | {"partition.assignment.strategy"}
 )
 _POLL_SECONDS = 0.05
+# The library gives no headers but as texts. Where one is none, it sets an exception and returns half a list all the
+# same: a plain call, once the interpreter has specialised it, would let that pass, and the list crashes who reads it.
+_HEADERS = methodcaller("headers")
 LOG = logging.getLogger("stream_em.kafka")
 LOG.addHandler(logging.NullHandler())
 LOG.propagate = False
@@ -195,7 +199,11 @@ class ConfluentClient:
 
     def envelope(self, message: Any) -> Envelope:
         """Return key and headers of one of `Fetched.messages`."""
-        return Envelope(message.key(), tuple(message.headers() or ()))
+        try:
+            headers = tuple(_HEADERS(message) or ())
+        except SystemError:
+            headers = (("stream_em.headers-lost", b"one has a name that is not UTF-8"),)
+        return Envelope(message.key(), headers)
 
     def close(self) -> None:
         """Let go of the connection."""

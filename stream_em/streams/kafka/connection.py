@@ -1,5 +1,6 @@
 """How to reach a broker, in the words of each client library."""
 
+import ssl
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -63,7 +64,10 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.security_protocol.endswith("SSL")
 
     def for_kafka_python(self, taken: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the arguments of a client of kafka-python; raises `InputError` for an option that is in `taken`."""
+        """Return the arguments of a client of kafka-python.
+
+        Raises `InputError` for an option that is in `taken`, and for files of ssl_… that cannot be used.
+        """
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.servers,
             "client_id": "stream_em",
@@ -78,6 +82,7 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             arguments["sasl_plain_username"] = self.sasl_username
             arguments["sasl_plain_password"] = self.sasl_password
         if self.encrypted:
+            self._check_files()
             arguments["ssl_check_hostname"] = self.ssl_check_hostname
             arguments["ssl_cafile"] = self.ssl_cafile
             arguments["ssl_certfile"] = self.ssl_certfile
@@ -99,6 +104,7 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             arguments["sasl.username"] = self.sasl_username
             arguments["sasl.password"] = self.sasl_password
         if self.encrypted:
+            self._check_files()
             arguments["ssl.endpoint.identification.algorithm"] = "https" if self.ssl_check_hostname else "none"
             files = {
                 "ssl.ca.location": self.ssl_cafile,
@@ -108,6 +114,30 @@ class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             }
             arguments |= {name: value for name, value in files.items() if value is not None}
         return self._with_options(arguments, taken)
+
+    def _check_files(self) -> None:
+        """Raise `InputError` for a file that is not there or not PEM: the clients would go on trying to connect."""
+        files = {name: getattr(self, name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")}
+        for name, path in files.items():
+            try:
+                if path is not None:
+                    with open(path, "rb") as file:
+                        file.read(1)
+            except OSError as error:
+                raise InputError(f"kafka.{name}: {path}: cannot be read: {error.strerror}; name a PEM file") from None
+        context, name = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "ssl_cafile"
+        try:
+            if self.ssl_cafile is not None:
+                context.load_verify_locations(self.ssl_cafile)
+            name = "ssl_certfile"
+            if self.ssl_certfile is not None:
+                # Without a password it would ask for one on the terminal.
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_key_password or "")
+        except ssl.SSLError as error:
+            with_key = " with ssl_keyfile and ssl_key_password" if name == "ssl_certfile" else ""
+            raise InputError(
+                f"kafka.{name}: {files[name]}: cannot be used{with_key}: {error.reason or error}; name a PEM file"
+            ) from None
 
     def _with_options(self, arguments: dict[str, Any], taken: frozenset[str]) -> dict[str, Any]:
         for name in self.options:

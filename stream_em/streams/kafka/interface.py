@@ -44,6 +44,8 @@ class Fetched(NamedTuple):
     """The client's own objects, for `Client.envelope`."""
     n_bytes: int
     """Of all values."""
+    topic_id: str = ""
+    """Of the topic as it was when they were fetched."""
 
     @classmethod
     def of(
@@ -65,7 +67,7 @@ class Fetched(NamedTuple):
         """Return some of the messages."""
         chosen = slice(begin, end)
         of = self.partition, self.offsets[chosen], self.values[chosen], self.timestamp, self.messages[chosen]
-        return Fetched.of(*of)
+        return Fetched.of(*of)._replace(topic_id=self.topic_id)
 
 
 class Envelope(NamedTuple):

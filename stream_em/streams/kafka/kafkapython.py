@@ -5,7 +5,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,7 +48,8 @@ class KafkaPythonClient:
             "isolation_level": isolation_level,
             **more,
         }
-        self._consumer = connected(connection, kafka.KafkaConsumer, arguments)
+        self._open_consumer = partial(connected, connection, kafka.KafkaConsumer, arguments)
+        self._consumer = self._open_consumer()
         self._partitions: dict[Any, Partition] = {}
 
     def topics(self, names: Sequence[str] | None, seconds: float) -> dict[str, Topic]:
@@ -87,13 +89,23 @@ class KafkaPythonClient:
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Return up to `most` messages, waiting so long for the first; raises `OffsetsGoneError`."""
-        from kafka.errors import OffsetOutOfRangeError
+        from kafka.errors import CorruptRecordError, LogTruncationError, OffsetOutOfRangeError
 
+        corrupt = None
         with self._blame():
             try:
                 polled = self._consumer.poll(timeout_ms=int(1000 * seconds), max_records=most)
             except OffsetOutOfRangeError as error:
                 raise OffsetsGoneError(self._partitions[theirs] for theirs in error.args[0]) from None
+            except LogTruncationError as error:
+                raise OffsetsGoneError(self._partitions[theirs] for theirs in error.divergent_offsets) from None
+            except CorruptRecordError as error:
+                corrupt = _words(error)
+        if corrupt is not None:
+            raise InputError(
+                f"{self._corrupt_place()}: kafka-python can neither read nor pass over this message ({corrupt});"
+                ' set kafka.client to "confluent-kafka", which reads headers whose names are not UTF-8'
+            )
         return [_fetched(self._partitions[theirs], records) for theirs, records in polled.items()]
 
     def pause(self, paused: bool) -> None:
@@ -156,6 +168,21 @@ class KafkaPythonClient:
             thing.close()
         self._admins = []
         self._consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _corrupt_place(self) -> str:
+        """Return where the message is that the library cannot take apart: it does not say that itself."""
+        from kafka.errors import CorruptRecordError
+
+        with closing(self._open_consumer()) as consumer, self._blame():
+            for theirs, partition in self._partitions.items():
+                offset = self._consumer.position(theirs, timeout_ms=1000)
+                consumer.assign([theirs])
+                consumer.seek(theirs, offset)
+                try:
+                    consumer.poll(timeout_ms=1000, max_records=1)
+                except CorruptRecordError:
+                    return f"{partition}, offset {offset:,}"
+        return "one of the topics"
 
     def _admin(self) -> Any:
         if not self._admins:

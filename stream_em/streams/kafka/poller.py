@@ -129,6 +129,7 @@ class Poller:
         """Move on behind what was fetched, and cut what lies beyond the offsets at which to end."""
         kept = []
         for each in fetched:
+            each = each._replace(topic_id=self._topics[each.partition.topic].id)
             last = int(each.offsets[-1])
             self._next[each.partition] = last + 1
             end = self._client.end(each.partition)

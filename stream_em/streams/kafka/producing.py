@@ -1,14 +1,14 @@
 """Two clients that write, behind one interface."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Protocol
 
 from stream_em.errors import OutsideError
 from stream_em.streams.kafka import confluent, kafkapython
 from stream_em.streams.kafka.clients import open_client
 from stream_em.streams.kafka.connection import Connection
-from stream_em.streams.kafka.interface import BrokerAwayError
+from stream_em.streams.kafka.interface import BrokerAwayError, Client
 
 ANSWER_SECONDS = 10.0
 LINGER_MILLISECONDS = 20
@@ -55,18 +55,34 @@ def make_topics(connection: Connection, topics: Sequence[str]) -> list[str]:
     """
     if not topics:
         return []
+    with _asked(connection) as client:
+        missing = _missing(client, topics)
+        for topic in missing:
+            client.create(topic, ANSWER_SECONDS)
+    return missing
+
+
+def missing_topics(connection: Connection, topics: Sequence[str]) -> list[str]:
+    """Return the topics that are not there; raises `OutsideError` if the broker is away or refuses."""
+    if not topics:
+        return []
+    with _asked(connection) as client:
+        return _missing(client, topics)
+
+
+def _missing(client: Client, topics: Sequence[str]) -> list[str]:
+    there = client.topics(topics, ANSWER_SECONDS)
+    return [topic for topic in topics if topic not in there]
+
+
+@contextmanager
+def _asked(connection: Connection) -> Iterator[Client]:
+    """Give a client for a few questions."""
     try:
-        client = open_client(connection)
-        try:
-            there = client.topics(topics, ANSWER_SECONDS)
-            missing = [topic for topic in topics if topic not in there]
-            for topic in missing:
-                client.create(topic, ANSWER_SECONDS)
-        finally:
-            client.close()
+        with closing(open_client(connection)) as client:
+            yield client
     except BrokerAwayError as error:
         raise OutsideError(f"kafka: {error}; check kafka.bootstrap_servers, or start the broker") from None
-    return missing
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from stream_em.errors import OutsideError
+from stream_em.errors import InputError, OutsideError
 from stream_em.streams.kafka.interface import Client, Partition, Range
 from stream_em.streams.kafka.settings import OnDataLoss, Start, check_offsets
 from stream_em.streams.records import Note
@@ -11,14 +11,24 @@ _MEND = 'set source.on_data_loss to "earliest" or "latest" to go on without them
 
 
 def first_offsets(client: Client, start: Start, partitions: list[Partition], seconds: float) -> dict[Partition, int]:
-    """Return where a new run begins in each partition; raises `InputError` if it asks for partitions that lack."""
+    """Return where a new run begins in each partition.
+
+    Raises `InputError` if it asks for partitions that are not there, or offsets beyond their ends.
+    """
     check_offsets(start, partitions)
     if start.timestamp is not None:
         return client.offsets_at(partitions, start.timestamp, seconds) if partitions else {}
     ranges = client.ranges(partitions, seconds) if partitions else {}
     if start.offsets is None:
         return {each: at.end if start.end == "latest" else at.begin for each, at in ranges.items()}
-    return {each: start.offsets.get(each.number, at.begin) for each, at in ranges.items()}
+    offsets = {each: start.offsets.get(each.number, at.begin) for each, at in ranges.items()}
+    for each, at in ranges.items():
+        if offsets[each] > at.end:
+            raise InputError(
+                f"source.start: {each} holds offsets {at.begin:,} up to {at.end:,}, and {offsets[each]:,} is beyond"
+                " the end; choose one within, or latest"
+            )
+    return offsets
 
 
 def settled(

@@ -10,6 +10,7 @@ from msgspec import Meta
 from stream_em.errors import InputError
 from stream_em.streams.kafka.connection import Secret
 from stream_em.streams.kafka.interface import Partition
+from stream_em.streams.kafka.names import check_topic
 
 LATEST_SECONDS = 1e11
 OnDataLoss = Literal["fail", "earliest", "latest"]
@@ -71,8 +72,12 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         """Raise `InputError` for settings that contradict each other."""
         if (self.topics is None) == (self.topic_pattern is None):
             raise InputError("topics: name a topic, or give a topic_pattern (one of the two)")
-        if self.topic_pattern is None and not all(self.names or [""]):
-            raise InputError("topics: name at least one, and none that is empty")
+        if self.topic_pattern is None and not self.names:
+            raise InputError("topics: name at least one")
+        for name in self.names:
+            check_topic(name, "topics")
+        if self.dead_letter_topic is not None:
+            check_topic(self.dead_letter_topic, "dead_letter_topic")
         try:
             re.compile(self.topic_pattern or "")
         except re.error as error:

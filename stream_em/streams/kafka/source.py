@@ -71,6 +71,8 @@ class KafkaSource:
         self._held: list[Block] = []
         """Blocks that were taken from it to learn the fields."""
         self._places: dict[Partition, Place] = {}
+        self._ids: dict[str, str] = {}
+        """Of the topics that the places are in."""
         self._notes: list[Note] = []
         self._limit: int | None = None
         self._stopped = threading.Event()
@@ -128,6 +130,7 @@ class KafkaSource:
             if found.fields and not self._codec.fields:
                 self._codec = codec_named(self._settings.format, found.fields, self._registry)
             self._places, self._notes = opened.gone_on(found)
+        self._ids = {name: topic.id for name, topic in opened.topics.items()}
         self._stopped.clear()
         until = None
         if self._bounded:
@@ -176,6 +179,7 @@ class KafkaSource:
             taken = poller.buffer.take(most, PATIENCE_SECONDS)
             self._notes += taken.notes
             if taken.fetched:
+                self._note_topic(taken.fetched[0].partition.topic, taken.fetched[0].topic_id)
                 batch = Batch(taken.fetched, self._codec, self._places, opened.client.envelope)
                 self._records_each = max(1.0, batch.n_units / batch.n_messages)
                 yield from self._of_batch(batch)
@@ -212,6 +216,12 @@ class KafkaSource:
         values = values if len(values) else np.empty((0, max(1, len(self._codec.fields))))
         return Block(values, self._codec.fields, self._position(), checked=True, notes=notes, **more)
 
+    def _note_topic(self, name: str, id: str) -> None:
+        """Forget the places in a topic, if another of its name is what is read now."""
+        if self._ids.get(name, id) != id:
+            self._places = {each: place for each, place in self._places.items() if each.topic != name}
+        self._ids[name] = id
+
     def _note_missing_fields(self, values: FloatArray) -> None:
         """Tell once of fields that none of the first messages has: their names may be wrong."""
         fields = self._codec.fields
@@ -231,10 +241,8 @@ class KafkaSource:
             self._tombstones, self._told_tombstones = 0, now
 
     def _position(self) -> dict[str, Any]:
-        topics = {} if self._poller is None else self._poller.topics
-        ids = {name: topic.id for name, topic in topics.items()}
         asked = self._settings.fields is not None
-        return Position(self._places, ids, () if asked else self._codec.fields).as_json()
+        return Position(self._places, self._ids, () if asked else self._codec.fields).as_json()
 
     def _connected(self) -> Opened:
         if self._opened is None:
