@@ -174,8 +174,11 @@ class KafkaPythonClient:
         from kafka.errors import CorruptRecordError
 
         with closing(self._open_consumer()) as consumer, self._blame():
+            ends = consumer.end_offsets(list(self._partitions))
             for theirs, partition in self._partitions.items():
                 offset = self._consumer.position(theirs, timeout_ms=1000)
+                if offset >= ends[theirs]:
+                    continue
                 consumer.assign([theirs])
                 consumer.seek(theirs, offset)
                 try:
