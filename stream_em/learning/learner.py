@@ -10,26 +10,21 @@ import msgspec
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
+from stream_em.em import e_step, maximise, model_sizes, records_behind, score
 from stream_em.errors import InputError
+from stream_em.learning.advance import advance
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.start import best_start, enough_records
-from stream_em.learning.state import Event, State, averaged, cut, merged_state, new_state, note_scores
+from stream_em.learning.state import Event, State, averaged, merged_state, new_state
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import Block, as_records
 
-CHECK_EVERY = 16
-"""Starved components are looked for at every so many refreshes of the stream, however its records arrive."""
-STARVED_RECORDS = 0.5
-"""A component that stands for fewer records than this has died."""
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
-STEP_UNIT = 4
-"""The default unit of a stepsize, in records per component and feature."""
 
 
 class Learner:
@@ -269,7 +264,7 @@ class Learner:
             sized, theta = self.model.from_params(agree(self.model.params(sized, theta)))
         state = self._new_state(sized, theta)
         e_step(sized, theta, state.s, records, counts)
-        state.totals[0] = counts.sum()
+        state.totals[0] = state.clock[0] = counts.sum()
         return sized, state
 
     def _started(self) -> tuple[Any, State]:
@@ -297,42 +292,9 @@ class Learner:
         probabilities: FloatArray,
         log_likelihood: FloatArray,
     ) -> None:
-        K, D = self.model.n_components, records.shape[1]
-        refresh_every, enough = self.settings.refresh_every, enough_records(K, D)
-        stepsize = self.settings.stepsize.for_unit(STEP_UNIT * K * D)
-        inhibit = enough if self.settings.inhibit is None else self.settings.inhibit
-        n_warmup = round(float(state.totals[0] - state.totals[1]))
-        period = refresh_every * CHECK_EVERY
-        for part in cut(len(records), int(state.tally[0]), period):
-            steps = stepsize.steps(float(state.totals[0]), counts[part])
-            online_em(
-                self.sized,
-                state.theta,
-                state.s,
-                state.averages,
-                state.tally,
-                records[part],
-                counts[part],
-                steps,
-                refresh_every,
-                inhibit - n_warmup,
-                probabilities[part],
-                log_likelihood[part],
-            )
-            state.totals[0] += counts[part].sum()
-            note_scores(state, records[part], counts[part], log_likelihood[part])
-            if state.tally[0] % period == 0 and state.tally[0] >= inhibit - n_warmup:
-                self._revive(state)
-
-    def _revive(self, state: State) -> None:
-        """Move the most starved component, if any, to the record that the model explained worst."""
-        records = self.model.component_mass(self.sized, state.s) * records_behind(state.s)
-        k = int(records.argmin())
-        if records[k] < STARVED_RECORDS and np.isfinite(state.worst[0]) and "means" not in self.model.frozen:
-            self.model.reseed(self.sized, state.theta, state.s, k, state.worst[1:])
-            detail = f"component {k} stood for {records[k]:.3g} records; moved to the worst explained record"
-            self.events.append(Event(self.count, "reseeded", detail))
-        state.worst[0] = np.inf
+        self.events += advance(
+            self.model, self.settings, self.sized, state, records, counts, probabilities, log_likelihood
+        )
 
 
 def scorer(learner: Learner, averaged: bool = False) -> Learner:
