@@ -1,6 +1,6 @@
 """One state over records: scored, learned, its starved components revived. Nothing here knows of a learner."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,17 @@ STEP_UNIT = 4
 """The default unit of a stepsize, in records per component and feature."""
 
 
+class Course(NamedTuple):
+    """What all states of one learner have in common."""
+
+    model: Settings
+    settings: LearnerSettings
+    sized: Any
+    """The compiled form of the model."""
+
+
 def advance(
-    model: Settings,
-    settings: LearnerSettings,
-    sized: Any,
+    course: Course,
     state: State,
     records: FloatArray,
     counts: FloatArray,
@@ -34,6 +41,7 @@ def advance(
     `log_likelihood` (n,) receives that of each record before it was learned, `probabilities` (n, K), unless (0, 0),
     those of the components.
     """
+    model, settings, sized = course
     K, D = model.n_components, records.shape[1]
     refresh_every, enough = settings.refresh_every, enough_records(K, D)
     stepsize = settings.stepsize.for_unit(STEP_UNIT * K * D)

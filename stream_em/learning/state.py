@@ -47,6 +47,19 @@ def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features:
     )
 
 
+def copied(state: State) -> State:
+    """Return a state that changes by itself."""
+    return State._make(array.copy() for array in state)
+
+
+def later_state(state: State, now: State) -> State:
+    """Return a copy that goes on from a stream of which another state has learned all up to now."""
+    later = new_state(state.theta.copy(), state.averages.shape[1], len(state.s), len(state.worst) - 1)
+    later.s[:], later.clock[:], later.totals[:] = state.s, state.clock, now.totals
+    later.tally[:] = now.tally[0], 0, 0
+    return later
+
+
 def averaged(state: State) -> FloatArray:
     """Return the averaged part of theta (m,): its mean over the last half of the stream.
 
