@@ -51,7 +51,7 @@ def told(learner):
 
 
 @all_models
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(cuts=st.lists(st.integers(0, 1500), max_size=8))
 def test_a_tournament_does_not_depend_on_how_the_stream_is_cut(case, cuts):
     X, weights = drawn(case, 1500)
@@ -251,6 +251,39 @@ def test_challengers_are_dropped_for_a_reason_that_is_told():
     after, events = settle(standing([(3, 0)], 1, n << (MOST_ROUNDS - 1)), 1e-3)
     assert names(after) == []
     assert "last round" in events[0].detail
+
+
+@all_models
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_challenge_with_hardly_any_record_does_no_harm(case, n):
+    X, weights = drawn(case, 700)
+    learner = sem.Learner(case.model, params=case.params, recent=500)
+    learner.learn(X[:n], weights[:n])
+    learner.challenge("at once")
+    log_likelihood = learner.learn(X[n:], weights[n:])
+    assert np.isfinite(log_likelihood).all()
+    assert log_likelihood[-200:].mean() > -20
+
+
+@pytest.mark.parametrize("frozen", [("weights",), ("means",), ("means", "covariances")])
+def test_challengers_leave_alone_what_is_to_stay(frozen):
+    case = CASES[0]
+    model = sem.GaussianMixture(n_components=3, frozen=frozen)
+    params = model.params_type(
+        np.array([0.5, 0.4, 0.1]), np.vstack([case.params.means, [9.0, 9.0, 9.0]]), np.array([np.eye(3)] * 3)
+    )
+    learner = sem.Learner(model, params=params, recent=500, restart_every=1000)
+    X, _ = drawn(case, 4000)
+    learner.learn(X[:2000])
+    learner.challenge("by hand")
+    assert not any(name.startswith("fresh") for name in names(learner.tournament))
+    learner.learn(X[2000:])
+    learner.challenge("by hand")
+    for state in (learner.tournament.state, *(each.state for each in learner.tournament.contenders)):
+        for name in frozen:
+            np.testing.assert_allclose(
+                getattr(model.params(learner.sized, state.theta), name), getattr(params, name), atol=1e-12
+            )
 
 
 def test_impossible_settings_are_told():

@@ -75,8 +75,10 @@ def _stored(tournament: Tournament) -> Tournament:
 
 
 def _fresh(course: Course, tournament: Tournament, records: FloatArray, counts: FloatArray) -> list[tuple[str, State]]:
-    """Return the best of fresh k-means++ starts."""
+    """Return the best of fresh k-means++ starts; none if parameters are to stay, of which these would know nothing."""
     model, sized = course.model, course.sized
+    if model.frozen:
+        return []
     rng = np.random.default_rng([course.settings.seed, int(tournament.state.tally[0])])
     sample = sample_of(model, records, counts, rng)
     found = []

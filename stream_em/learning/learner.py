@@ -36,10 +36,15 @@ class Learner:
     """A model learned online, record by record.
 
     The first records (`warmup`, by default 20 per component and feature, at least 500) are collected and give the first
-    parameters: the best of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
+    parameters: those of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
     scored, its expected statistics are blended in with its step, and the parameters are refreshed at every
     `refresh_every` records of the stream, but not before `inhibit` have been seen, warm-up included (by default 20 per
-    component and feature). Raises `InputError` for impossible settings.
+    component and feature).
+
+    The best few starts go on side by side until one is left; what is told is always of the best so far, the champion.
+    If `recent` records are kept, challengers can enter later: by `challenge`, and every `restart_every` records. One
+    becomes the champion when its predictions have been better than chance allows at the error rate `delta`. Raises
+    `InputError` for impossible settings.
 
     >>> import stream_em as sem
     >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
@@ -164,16 +169,18 @@ class Learner:
             self._waiting = []
 
     def challenge(self, reason: str, kinds: Sequence[str] = KINDS, latest: int | None = None) -> None:
-        """Let challengers enter, made from the `latest` records (all that are kept if None); events say which.
+        """Let challengers enter because the stream has changed; events say which.
 
-        Kinds: "fresh" k-means++ starts; the champion "adapted" to those records alone, or "quicker" with its stepsize
-        of early on; each stored "regime"; the champion with one component "split" and two merged. The champion of a
-        while ago is then stored as a regime, if regimes are asked for. Raises `InputError` if no recent records are
-        kept, or if it has not started.
+        They are made from the `latest` records (all that are kept if None), and again when all that are kept are of
+        after now. Kinds: "fresh" k-means++ starts; the champion "adapted" to those records alone, or "quicker" with its
+        stepsize of early on; each stored "regime"; the champion with one component "split" and two merged. If regimes
+        may enter, the champion as it was before the records that are kept is stored as one. Raises `InputError` for
+        another kind, if no recent records are kept, or if it has not started.
         """
         check_kinds(kinds)
         if self.tournament is None or not self.settings.recent:
             raise InputError("challenge: a learner needs recent records, such as recent=5000, and to have started")
+        kinds = tuple(dict.fromkeys(kinds))
         self.tournament, events = challenge_after_change(self._course, self.tournament, reason, kinds, latest)
         self.events += events
 
