@@ -102,11 +102,10 @@ def online_em(
                 s[1] += block_weights[i - begin] ** 2 / counts[i]
         block, scores = records[begin:end], log_likelihood[begin:end]
         accumulate(model, params, stats, block, block_weights, probabilities[begin:end], scores, LEARN)
-        before = tally[0]
         tally[0] += end - begin
         if tally[0] % refresh_every == 0 and tally[0] >= inhibit and s[1] > 0.0:
             m_step(model, stats, records_behind(s), params)
-            update_averages(theta, averages, tally, before)
+            update_averages(theta, averages, tally, tally[0] - refresh_every)
         begin = end
 
 

@@ -100,7 +100,7 @@ def batch_em(
     s = np.zeros(model_sizes(sized)[3])
     check_frozen(model, params)
     if params is None:
-        theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed), held_out=False)
+        theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed))
     else:
         model.check_params(params)
         theta = model.unit_theta(sized, records, weights)

@@ -2,7 +2,7 @@
 
 import copy
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +10,41 @@ import msgspec
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import e_step, maximise, model_sizes, online_em, records_behind, score
+from stream_em.em import maximise, records_behind, score
 from stream_em.errors import InputError
+from stream_em.learning.advance import Course
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
+from stream_em.learning.begin import alone, begin, begin_with
+from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
+from stream_em.learning.compete import compete
+from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
-from stream_em.learning.start import best_start, enough_records
-from stream_em.learning.state import Event, State, averaged, cut, merged_state, new_state, note_scores
+from stream_em.learning.start import enough_records
+from stream_em.learning.state import Event, State, averaged, merged_state
+from stream_em.learning.tournament import Tournament
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import Block, as_records
 
-CHECK_EVERY = 16
-"""Starved components are looked for at every so many refreshes of the stream, however its records arrive."""
-STARVED_RECORDS = 0.5
-"""A component that stands for fewer records than this has died."""
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
-STEP_UNIT = 4
-"""The default unit of a stepsize, in records per component and feature."""
 
 
 class Learner:
     """A model learned online, record by record.
 
     The first records (`warmup`, by default 20 per component and feature, at least 500) are collected and give the first
-    parameters: the best of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
+    parameters: those of `starts` k-means++ starts. With `params` there is no warm-up. From then on each record is
     scored, its expected statistics are blended in with its step, and the parameters are refreshed at every
     `refresh_every` records of the stream, but not before `inhibit` have been seen, warm-up included (by default 20 per
-    component and feature). Raises `InputError` for impossible settings.
+    component and feature).
+
+    The best few starts go on side by side until one is left; what is told is always of the best so far, the champion.
+    If `recent` records are kept, challengers can enter later: by `challenge`, and every `restart_every` records. One
+    becomes the champion when its predictions have been better than chance allows at the error rate `delta`. Raises
+    `InputError` for impossible settings.
 
     >>> import stream_em as sem
     >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
@@ -61,24 +66,34 @@ class Learner:
         warmup: int | None = None,
         inhibit: int | None = None,
         params: Any = None,
+        recent: int = 0,
+        restart_every: int | None = None,
+        delta: float = 1e-3,
     ) -> None:
         check_model(model)
         self.model = model
-        self.settings = LearnerSettings(stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit)
+        self.settings = LearnerSettings(
+            stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta
+        )
         self.fields: tuple[str, ...] = ()
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self.state: State | None = None
         self.sized: Any = None
+        self.tournament: Tournament | None = None
         self.agree: Callable[[Any], Any] | None = None
         """Called with the parameters that the warm-up gives; returns those to start from, in which several agree."""
         self._waiting: list[tuple[FloatArray, FloatArray]] = []
         if params is not None:
             self.sized, theta = model.from_params(params)
-            self.state = self._new_state(self.sized, theta)
+            self.tournament = begin_with(self._course, theta)
 
     def __repr__(self) -> str:
         stage = "started" if self.started else "warming up"
         return f"Learner({self.model!r}, {stage}, {self.count:,.10g} records)"
+
+    @property
+    def state(self) -> State | None:
+        """What the champion has learned; None before the start."""
+        return None if self.tournament is None else self.tournament.state
 
     @property
     def started(self) -> bool:
@@ -139,15 +154,35 @@ class Learner:
         if self.state is None and len(records):
             check_frozen(self.model, None)
             taken = self._collect(records, counts)
-        if self.state is not None:
-            self._learn(self.state, records[taken:], counts[taken:], probabilities[taken:], log_likelihood[taken:])
+        if self.tournament is not None:
+            rest = slice(taken, None)
+            self.tournament, events = compete(
+                self._course, self.tournament, records[rest], counts[rest], probabilities[rest], log_likelihood[rest]
+            )
+            self.events += events
         return log_likelihood
 
     def start(self) -> None:
         """End the warm-up now, with the records collected so far; raises `InputError` if there are none."""
-        if self.state is None:
-            self.sized, self.state = self._start(self.agree)
+        if self.tournament is None:
+            self.sized, self.tournament = self._start(self.agree)
             self._waiting = []
+
+    def challenge(self, reason: str, kinds: Sequence[str] = KINDS, latest: int | None = None) -> None:
+        """Let challengers enter because the stream has changed; events say which.
+
+        They are made from the `latest` records (all that are kept if None), and again when all that are kept are of
+        after now. Kinds: "fresh" k-means++ starts; the champion "adapted" to those records alone, or "quicker" with its
+        stepsize of early on; each stored "regime"; the champion with one component "split" and two merged. If regimes
+        may enter, the champion as it was before the records that are kept is stored as one. Raises `InputError` for
+        another kind, if no recent records are kept, or if it has not started.
+        """
+        check_kinds(kinds)
+        if self.tournament is None or not self.settings.recent:
+            raise InputError("challenge: a learner needs recent records, such as recent=5000, and to have started")
+        kinds = tuple(dict.fromkeys(kinds))
+        self.tournament, events = challenge_after_change(self._course, self.tournament, reason, kinds, latest)
+        self.events += events
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
         """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here."""
@@ -181,7 +216,7 @@ class Learner:
         merged = copy.deepcopy(self)
         merged.events.clear()
         merged.events.extend(event for learner in learners for event in learner.events)
-        merged.state = merged_state(states)
+        merged.tournament = alone(self._course, merged_state(states))
         merged.refresh()
         return merged
 
@@ -198,8 +233,8 @@ class Learner:
             "fields": msgspec.json.encode(self.fields).decode(),
             "events": msgspec.json.encode(list(self.events)).decode(),
         }
-        if self.state is not None:
-            tensors = dict(self.state._asdict())
+        if self.tournament is not None:
+            metadata["tournament"], tensors = tensors_of(self.tournament)
         else:
             tensors = {}
             for i, (records, weights) in enumerate(self._waiting):
@@ -225,7 +260,7 @@ class Learner:
             learner.fields = msgspec.json.decode(metadata["fields"], type=tuple[str, ...])
             learner.events.extend(msgspec.json.decode(metadata["events"], type=list[Event]))
             if "theta" in tensors:
-                learner._restore(State(**tensors))
+                learner._restore(metadata.get("tournament", "{}"), tensors)
             else:
                 parts = sorted({key.rpartition(".")[0] for key in tensors})
                 learner._waiting = [(tensors[f"{part}.records"], tensors[f"{part}.weights"]) for part in parts]
@@ -233,17 +268,15 @@ class Learner:
             raise InputError(f"{name}: not a model that this version can read ({error})") from None
         return learner
 
-    def _restore(self, state: State) -> None:
-        self.sized = self.model.sized(len(state.worst) - 1)
-        expected = self._new_state(self.sized, np.zeros(model_sizes(self.sized)[1]))
-        for name, array, like in zip(State._fields, state, expected, strict=True):
-            if array.shape != like.shape or array.dtype != like.dtype:
-                raise InputError(f"{name} has shape {array.shape}, not {like.shape}")
-        self.state = state
+    def _restore(self, text: str, tensors: Tensors) -> None:
+        self.sized = self.model.sized(len(tensors["worst"]) - 1)
+        # Before there was a clock the stepsize went by the weight of all records.
+        tensors.setdefault("clock", tensors["totals"][:1].copy())
+        self.tournament = tournament_from(self._course, text, tensors)
 
-    def _new_state(self, sized: Any, theta: FloatArray) -> State:
-        n_averaged, _, _, n_statistics = model_sizes(sized)
-        return new_state(theta, n_averaged, n_statistics, self.model.n_features(sized))
+    @property
+    def _course(self) -> Course:
+        return Course(self.model, self.settings, self.sized)
 
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
         """Keep the first records that count; start as soon as there are enough. Returns how many records that took."""
@@ -258,23 +291,20 @@ class Learner:
         self.start()
         return int(counted[-1]) + 1
 
-    def _start(self, agree: Callable[[Any], Any] | None = None) -> tuple[Any, State]:
+    def _start(self, agree: Callable[[Any], Any] | None = None) -> tuple[Any, Tournament]:
+        """Return the compiled form, and a tournament of starts from the records collected so far."""
         if self.count == 0:
             raise InputError("no record so far has a value in any field; give more records, or choose other fields")
         records, counts = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-        sized = self.model.sized(records.shape[1])
-        rng = np.random.default_rng(self.settings.seed)
-        theta = best_start(self.model, sized, records, counts, self.settings.starts, rng)
-        if agree is not None:
-            sized, theta = self.model.from_params(agree(self.model.params(sized, theta)))
-        state = self._new_state(sized, theta)
-        e_step(sized, theta, state.s, records, counts)
-        state.totals[0] = counts.sum()
-        return sized, state
+        course = Course(self.model, self.settings, self.model.sized(records.shape[1]))
+        return course.sized, begin(course, records, counts, agree)
 
     def _started(self) -> tuple[Any, State]:
         """Return the state, or, during the warm-up, the one that a start right now would give."""
-        return (self.sized, self.state) if self.state is not None else self._start()
+        if self.state is not None:
+            return self.sized, self.state
+        sized, tournament = self._start()
+        return sized, tournament.state
 
     def _theta(self, sized: Any, state: State, averaged_theta: bool) -> FloatArray:
         if not averaged_theta:
@@ -288,51 +318,6 @@ class Learner:
         sized, state = self._started()
         records = as_records(X, len(state.worst) - 1)
         return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
-
-    def _learn(
-        self,
-        state: State,
-        records: FloatArray,
-        counts: FloatArray,
-        probabilities: FloatArray,
-        log_likelihood: FloatArray,
-    ) -> None:
-        K, D = self.model.n_components, records.shape[1]
-        refresh_every, enough = self.settings.refresh_every, enough_records(K, D)
-        stepsize = self.settings.stepsize.for_unit(STEP_UNIT * K * D)
-        inhibit = enough if self.settings.inhibit is None else self.settings.inhibit
-        n_warmup = round(float(state.totals[0] - state.totals[1]))
-        period = refresh_every * CHECK_EVERY
-        for part in cut(len(records), int(state.tally[0]), period):
-            steps = stepsize.steps(float(state.totals[0]), counts[part])
-            online_em(
-                self.sized,
-                state.theta,
-                state.s,
-                state.averages,
-                state.tally,
-                records[part],
-                counts[part],
-                steps,
-                refresh_every,
-                inhibit - n_warmup,
-                probabilities[part],
-                log_likelihood[part],
-            )
-            state.totals[0] += counts[part].sum()
-            note_scores(state, records[part], counts[part], log_likelihood[part])
-            if state.tally[0] % period == 0 and state.tally[0] >= inhibit - n_warmup:
-                self._revive(state)
-
-    def _revive(self, state: State) -> None:
-        """Move the most starved component, if any, to the record that the model explained worst."""
-        records = self.model.component_mass(self.sized, state.s) * records_behind(state.s)
-        k = int(records.argmin())
-        if records[k] < STARVED_RECORDS and np.isfinite(state.worst[0]) and "means" not in self.model.frozen:
-            self.model.reseed(self.sized, state.theta, state.s, k, state.worst[1:])
-            detail = f"component {k} stood for {records[k]:.3g} records; moved to the worst explained record"
-            self.events.append(Event(self.count, "reseeded", detail))
-        state.worst[0] = np.inf
 
 
 def scorer(learner: Learner, averaged: bool = False) -> Learner:

@@ -6,6 +6,9 @@ from stream_em.errors import InputError
 from stream_em.stepsize import Stepsize
 
 LARGEST_NUMBER = 2**53
+LEAST = {"refresh_every": 1, "starts": 1, "seed": 0, "inhibit": 0, "warmup": 1, "recent": 0, "restart_every": 1}
+"""The least that each whole number may be."""
+MOST_RECENT = 10_000_000
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,14 +20,23 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     warmup: int | None = None
     inhibit: int | None = None
+    recent: int = 0
+    restart_every: int | None = None
+    delta: float = 1e-3
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
         if not isinstance(self.stepsize, Stepsize):
             raise InputError(f"stepsize must be a Stepsize such as Stepsize.polynomial(0.6), not {self.stepsize!r}")
-        for name, least in (("refresh_every", 1), ("starts", 1), ("seed", 0), ("inhibit", 0), ("warmup", 1)):
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if name in ("inhibit", "warmup") and value is None:
+            if name in ("inhibit", "warmup", "restart_every") and value is None:
                 continue
             if not isinstance(value, int) or not least <= value <= LARGEST_NUMBER:
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
+        if not isinstance(self.delta, float) or not 0 < self.delta < 1:
+            raise InputError(f"delta must be an error rate between 0 and 1, not {self.delta!r}")
+        if self.recent > MOST_RECENT:
+            raise InputError(f"recent must be at most {MOST_RECENT:,} records, which are held in memory")
+        if self.restart_every and not self.recent:
+            raise InputError("restart_every needs recent records to start from; give recent too, such as recent=5000")

@@ -5,12 +5,12 @@ records each give parameters by one M-step; short EM runs sharpen them, and the 
 records that it has not seen is kept (emEM: Biernacki, Celeux & Govaert 2003).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_em.arrays import FloatArray, IntArray
-from stream_em.em import e_step, maximise, model_sizes
+from stream_em.em import e_step, maximise, model_sizes, score
 from stream_em.emissions.standardise import FARTHEST
 from stream_em.learning.iterate import iterate
 from stream_em.models.interface import Settings
@@ -20,6 +20,8 @@ SHORT_RUN = 10
 LONG_RUN, LONG_RUN_GAIN = 300, 1e-6
 """EM iterations of the best one at most, and the gain in nats a record below which it stops."""
 LLOYD_ROUNDS = 5
+NEARLY_EQUAL = 0.05
+"""Candidates whose log-likelihoods of a record differ by less than so many nats (root mean square) are the same."""
 LARGEST_SAMPLE = 20_000
 """Candidates are compared on at most so many records."""
 
@@ -29,43 +31,95 @@ def enough_records(n_components: int, n_features: int) -> int:
     return min(20 * n_components * n_features, LARGEST_SAMPLE)
 
 
-def best_start(
-    model: Settings,
-    sized: Any,
-    records: FloatArray,
-    weights: FloatArray,
-    starts: int,
-    rng: np.random.Generator,
-    held_out: bool = True,
-) -> FloatArray:
-    """Return theta after `starts` short EM runs on (n, D) records, the best of which goes on until it converges.
+class Sample(NamedTuple):
+    """The records that starts learn from and are compared on."""
 
-    With `held_out` the short runs learn from the first half of the records and are compared on the second; else on all.
-    The records stay in order if that matters to the model. The same `rng` state gives the same result.
+    records: FloatArray
+    """(n, D)."""
+    weights: FloatArray
+    """(n,)."""
+    learn: slice
+    test: slice
+
+
+class Candidate(NamedTuple):
+    """Parameters with which a learner may begin."""
+
+    name: str
+    theta: FloatArray
+    scores: FloatArray
+    """(n,): log-likelihood of each record that candidates are compared on."""
+    value: float
+    """Their weighted sum."""
+
+
+def sample_of(
+    model: Settings, records: FloatArray, weights: FloatArray, rng: np.random.Generator, held_out: bool = True
+) -> Sample:
+    """Return at most 20,000 of the (n, D) records; with `held_out` the second half is for comparison only.
+
+    The records stay in order if that matters to the model.
     """
     if model.exchangeable:
         chosen = rng.permutation(np.flatnonzero(weights > 0))[:LARGEST_SAMPLE]
     else:
         chosen = np.arange(min(len(records), LARGEST_SAMPLE))
-    sample, sample_weights = records[chosen], weights[chosen]
-    unit = model.unit_theta(sized, sample, sample_weights)
-    half = (len(sample) + 1) // 2 if held_out and len(sample) >= 4 * model.n_components else len(sample)
-    test = slice(half, None) if half < len(sample) else slice(None)
-    learn, learn_weights = sample[:half], sample_weights[:half]
+    n = len(chosen)
+    half = (n + 1) // 2 if held_out and n >= 4 * model.n_components else n
+    return Sample(records[chosen], weights[chosen], slice(half), slice(half if half < n else 0, None))
+
+
+def short_runs(model: Settings, sized: Any, sample: Sample, starts: int, rng: np.random.Generator) -> list[Candidate]:
+    """Return so many k-means++ starts after a short EM run on the part to learn from; the best on the test part first.
+
+    The same `rng` state gives the same result.
+    """
+    unit = model.unit_theta(sized, sample.records, sample.weights)
+    learn, learn_weights = sample.records[sample.learn], sample.weights[sample.learn]
     s = np.zeros(model_sizes(sized)[3])
-    points = _in_units(learn, model.units(sized, unit))
-    best, best_value = unit, -np.inf
-    for _ in range(starts):
+    points = in_units(learn, model.units(sized, unit))
+    found = []
+    for number in range(1, starts + 1):
         theta = unit.copy()
         labels = kmeans_labels(points, model.n_components, rng)
         e_step(sized, theta, s, learn, learn_weights, np.eye(model.n_components)[labels])
         maximise(sized, theta, s, float(learn_weights.sum()))
         iterate(sized, theta, s, learn, learn_weights, SHORT_RUN, 0.0)
-        value = e_step(sized, theta, s, sample[test], sample_weights[test])
-        if value > best_value:
-            best, best_value = theta, value
-    iterate(sized, best, s, sample, sample_weights, LONG_RUN, LONG_RUN_GAIN)
-    return best
+        found.append(
+            candidate(f"start {number}", sized, theta, sample.records[sample.test], sample.weights[sample.test])
+        )
+    return sorted(found, key=lambda each: -each.value)
+
+
+def candidate(name: str, sized: Any, theta: FloatArray, records: FloatArray, weights: FloatArray) -> Candidate:
+    """Return theta with the log-likelihoods that it gives to (n, D) records."""
+    scores = score(sized, theta, np.zeros(model_sizes(sized)[3]), records)[1]
+    return Candidate(name, theta, scores, float(weights @ scores))
+
+
+def distinct(candidates: list[Candidate], weights: FloatArray) -> list[Candidate]:
+    """Return candidates compared on the same records, the best first, without those that nearly equal a better one."""
+    kept: list[Candidate] = []
+    for each in sorted(candidates, key=lambda each: -each.value):
+        gaps = [float(weights @ (each.scores - better.scores) ** 2) / weights.sum() for better in kept]
+        if min(gaps, default=np.inf) > NEARLY_EQUAL**2:
+            kept.append(each)
+    return kept
+
+
+def best_start(
+    model: Settings, sized: Any, records: FloatArray, weights: FloatArray, starts: int, rng: np.random.Generator
+) -> FloatArray:
+    """Return theta after `starts` short EM runs on (n, D) records, the best of which goes on until it converges."""
+    sample = sample_of(model, records, weights, rng, held_out=False)
+    theta = short_runs(model, sized, sample, starts, rng)[0].theta
+    converge(sized, theta, sample)
+    return theta
+
+
+def converge(sized: Any, theta: FloatArray, sample: Sample) -> None:
+    """Run EM on the whole sample until it has converged."""
+    iterate(sized, theta, np.zeros(model_sizes(sized)[3]), sample.records, sample.weights, LONG_RUN, LONG_RUN_GAIN)
 
 
 def kmeans_labels(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> IntArray:
@@ -95,7 +149,7 @@ def _squared_distances(points: FloatArray, centres: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(squares, 0.0))
 
 
-def _in_units(records: FloatArray, units: FloatArray) -> FloatArray:
+def in_units(records: FloatArray, units: FloatArray) -> FloatArray:
     """Return the records (n, D) in the model's own units, missing values at the mean."""
     shift, scale = units
     return np.asarray(np.clip(np.nan_to_num((records - shift) / scale), -FARTHEST, FARTHEST))

@@ -30,6 +30,8 @@ class State(NamedTuple):
     """(3,): the weight of all records, of those scored before they were learned, and their summed log-likelihood."""
     worst: FloatArray
     """(D + 1,): the lowest log-likelihood since the last look for starved components, and its record."""
+    clock: FloatArray
+    """(1,): the weight of the records by which the stepsize goes; less than that of all makes it learn quicker."""
 
 
 def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features: int) -> State:
@@ -41,7 +43,21 @@ def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features:
         np.array([0, -1, 0], dtype=np.int64),
         np.zeros(3),
         np.concatenate([[np.inf], np.zeros(n_features)]),
+        np.zeros(1),
     )
+
+
+def copied(state: State) -> State:
+    """Return a state that changes by itself."""
+    return State._make(array.copy() for array in state)
+
+
+def later_state(state: State, now: State) -> State:
+    """Return a copy that goes on from a stream of which another state has learned all up to now."""
+    later = new_state(state.theta.copy(), state.averages.shape[1], len(state.s), len(state.worst) - 1)
+    later.s[:], later.clock[:], later.totals[:] = state.s, state.clock, now.totals
+    later.tally[:] = now.tally[0], 0, 0
+    return later
 
 
 def averaged(state: State) -> FloatArray:
@@ -87,6 +103,7 @@ def merged_state(states: list[State]) -> State:
     state.s[:] = s
     state.totals[:] = np.sum([state.totals for state in states], axis=0)
     state.tally[0] = sum(int(state.tally[0]) for state in states)
+    state.clock[:] = np.sum([state.clock for state in states], axis=0)
     return state
 
 

@@ -18,6 +18,8 @@ class KafkaPythonMember(KafkaPythonClient):
 
         super().__init__(connection, group, "read_committed", partition_assignment_strategy=[CooperativeStickyAssignor])
         self._listener = _listener(self._consumer)
+        self._name = ""
+        self._held: frozenset[Partition] = frozenset()
 
     def join(self, topics: Sequence[str]) -> None:
         """Take part in these topics, and no others."""
@@ -30,7 +32,12 @@ class KafkaPythonMember(KafkaPythonClient):
             self._consumer.poll(timeout_ms=int(1000 * seconds))
         partitions = frozenset(Partition(*theirs) for theirs in self._consumer.assignment())
         lost, self._listener.lost = frozenset(Partition(*theirs) for theirs in self._listener.lost), set()
-        return Held(partitions, lost, self._consumer.group_metadata().generation_id >= 0)
+        group = self._consumer.group_metadata()
+        if self._name and group.member_id != self._name:
+            # A failed commit can make it join again under a new name without a word of what it has lost.
+            lost |= self._held
+        self._name, self._held = group.member_id, partitions
+        return Held(partitions, lost, group.generation_id >= 0)
 
 
 def _listener(consumer: Any) -> Any:
