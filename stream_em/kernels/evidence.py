@@ -14,7 +14,10 @@ from stream_em.kernels.dispatch import kernel
 
 FEWEST_RANKED = 64
 """Nobody bets on the rank among fewer values."""
+CHANCE = 10.0
+"""Wealth that comes and goes by chance: what is gathered beyond it dates a change."""
 LONGEST_MEAN = 64
+"""Windows that a value may be a mean over, at most."""
 INDEPENDENT = 0.1
 """A correlation of neighbours that is taken for none."""
 
@@ -52,7 +55,7 @@ def bet(wealth, since, now, above, tied, n, kappas, correlation):
     """Take one rank into the wealth (J,) of a bet. Values that still depend on each other count for less."""
     caution = (1.0 - correlation) / (1.0 + correlation)
     for j in range(len(kappas)):
-        if wealth[j] < 1.0:
+        if wealth[j] < CHANCE:
             since[j] = now
         wealth[j] = (1.0 + wealth[j]) * e_value(above, tied, n, 1.0 - (1.0 - kappas[j]) * caution)
 
@@ -111,10 +114,10 @@ def remember(evidence, s, value):
 
 
 @kernel
-def weigh(statistics, masses, evidence, now, kappas, held):
+def weigh(statistics, masses, evidence, now, kappas):
     """Take the statistics (S,) of a window into the evidence; return the mean wealth of all bets.
 
-    Those in `masses` (a slice) are bet on both ways; nothing is bet on statistic `held`.
+    Those in `masses` (a slice) are bet on both ways.
     """
     S, size = evidence.past.shape
     for s in range(S):
@@ -128,7 +131,7 @@ def weigh(statistics, masses, evidence, now, kappas, held):
         down = S + s - masses.start
         below, equal = rank(evidence.past[s, :n], value)
         # Among nothing but equals a rank says nothing, and without a bet nothing is staked.
-        if n >= FEWEST_RANKED and equal < n and s != held:
+        if n >= FEWEST_RANKED and equal < n:
             above, tied, among = n - below - equal, equal + 1.0, n + 1.0
             bet(evidence.wealth[s], evidence.since[s], now, above, tied, among, kappas, evidence.correlation[s])
             if both:

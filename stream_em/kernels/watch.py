@@ -4,7 +4,7 @@ import numpy as np
 
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.evidence import weigh
-from stream_em.kernels.windows import OUTLIERS, PER_COMPONENT, learn_reference, window_statistics, window_sums
+from stream_em.kernels.windows import PER_COMPONENT, learn_reference, window_statistics, window_sums
 
 LEAD = 16
 """So many windows make the first reference, before any is compared with it."""
@@ -14,8 +14,8 @@ LEAD = 16
 def watch(records, posterior, log_likelihood, window, reference, evidence, recent, tally, steps, kappas, threshold):
     """Watch (n, D) records in whole windows until there is an alarm; return how many windows that took, and the level.
 
-    `tally` holds the windows since the beginning, and the one up to which wild records are no news. `recent` is a ring
-    of the windows' sums.
+    `tally` holds the windows since the beginning, and how many they are when a burst of wild records should be over;
+    until then nothing is judged. `recent` is a ring of the windows' sums.
     """
     K = len(reference.usual)
     masses = slice(PER_COMPONENT, PER_COMPONENT + K)
@@ -28,8 +28,8 @@ def watch(records, posterior, log_likelihood, window, reference, evidence, recen
         row = recent[now % len(recent)]
         window_sums(records[part], posterior[part], log_likelihood[part], reference, row)
         window_statistics(row, reference, statistics)
-        if now >= LEAD:
-            level = weigh(statistics, masses, evidence, now, kappas, OUTLIERS if now < tally[1] else -1)
+        if now >= LEAD and now >= tally[1]:
+            level = weigh(statistics, masses, evidence, now, kappas)
         learn_reference(row, reference, max(2.0 / (now + 2.0), steps[t]))
         tally[0] += 1
         if level >= threshold or tally[0] == tally[1]:

@@ -8,7 +8,8 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.kernels.windows import HEAD, MOST_WILD, Reference
 
-Kind = Literal["abrupt", "gradual", "incremental", "level", "outliers"]
+Kind = Literal["abrupt", "gradual", "incremental", "level", "outliers", "drift"]
+"""What changed; "drift" if the detector does not say."""
 SHARED = 0.6
 """So much of the components' moves must be one common move for a level shift."""
 MIXED = 2.0
@@ -31,7 +32,7 @@ class Alarm(msgspec.Struct, frozen=True):
     component: int | None
     value: float
     """The evidence."""
-    threshold: float
+    threshold: float | None
     kind: Kind
 
     @property

@@ -31,10 +31,10 @@ ODDS = np.array([0.2, 0.6])
 """The kappas of the bets: for great and for small changes."""
 REMEMBERED = 512
 """A statistic is ranked among so many of its past values."""
-RECENT = 64
+RECENT = 128
 """The sums of so many windows are kept to tell kinds of change apart."""
 PATIENCE = 64
-"""After so many windows wild records are no longer a burst."""
+"""After so many windows, without a look at anything else, wild records are no longer a burst."""
 
 
 class DriftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,10 +188,12 @@ class DriftMonitor:
         recent = np.roll(self._recent, -(now % RECENT), axis=0)[-min(now, RECENT) :]
         assert self._reference is not None
         if now == self._tally[1]:
-            wild = recent[-PATIENCE // 2 :, 0].mean() / window
-            if still_wild(wild, self._wild):
-                since = at - PATIENCE * window
-                return Alarm(at, since, "outliers", None, wild, self._wild, "gradual")
+            wild, before = float(recent[-PATIENCE // 2 :, 0].mean()) / window, self._wild
+            # What the learner took from a burst is in its parameters now: what came before is nothing to compare with.
+            self.reset()
+            if still_wild(wild, before):
+                return Alarm(at, at - PATIENCE * window, "outliers", None, wild, before, "gradual")
+            return None
         if level < self.threshold:
             return None
         bet = int(self._evidence.wealth.max(axis=1).argmax())
@@ -201,7 +203,6 @@ class DriftMonitor:
         kind = kind_of(recent, elapsed, statistic, component, self._reference, window)
         if kind == "outliers":
             self._wild = float(recent[-elapsed:, 0].mean()) / window
-            self._evidence.wealth[OUTLIERS] = 0.0
             self._tally[1] = now + PATIENCE
         return Alarm(at, at - (now - since) * window, statistic, component, float(level), self.threshold, kind)
 
