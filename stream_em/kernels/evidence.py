@@ -23,122 +23,109 @@ INDEPENDENT = 0.1
 
 
 class Evidence(NamedTuple):
-    """S statistics, B bets: the first S on a statistic that grows, the others on masses that shrink; J odds of each."""
+    """What is known of S statistics, and B bets at two odds: S that they grow, the others that masses shrink."""
 
     past: np.ndarray  # (S, M) ring of the latest values
-    counts: np.ndarray  # (S, 4) values so far, windows to a value, windows of the next one so far, where a turn begins
+    counts: np.ndarray  # (S, 3) values so far, windows to a value, windows of the next one so far
     sums: np.ndarray  # (S,) of the windows of the next value
     correlation: np.ndarray  # (S,) of neighbouring values
-    wealth: np.ndarray  # (B, J)
-    since: np.ndarray  # (B, J) window after which the evidence was gathered
+    wealth: np.ndarray  # (B, 2)
+    since: np.ndarray  # (B, 2) window after which the evidence was gathered
 
 
 @kernel(reassociate=True)
-def rank(past, value):
-    """Return how many past values are below `value`, and how many are equal."""
+def rank(past, s, n, value):
+    """Return how many of the first n past values of statistic s are below `value`, and how many are equal."""
     below = equal = 0
-    for i in range(len(past)):
-        below += past[i] < value
-        equal += past[i] == value
+    for i in range(n):
+        below += past[s, i] < value
+        equal += past[s, i] == value
     return below, equal
 
 
 @kernel
-def e_value(above, tied, n, kappa):
-    """Return the mean of kappa p^(kappa - 1) over the p from above / n to (above + tied) / n: of mean 1 for each n."""
-    low, high = above / n, (above + tied) / n
-    return (high**kappa - low**kappa) / (high - low)
+def gamble(wealth, since, b, now, above, tied, n, stake):
+    """Take one rank into the wealth of bet b at both odds, of which a share `stake` is at risk.
 
-
-@kernel
-def bet(wealth, since, now, above, tied, n, kappas, correlation):
-    """Take one rank into the wealth (J,) of a bet. Values that still depend on each other count for less."""
-    caution = (1.0 - correlation) / (1.0 + correlation)
-    for j in range(len(kappas)):
-        if wealth[j] < CHANCE:
-            since[j] = now
-        wealth[j] = (1.0 + wealth[j]) * e_value(above, tied, n, 1.0 - (1.0 - kappas[j]) * caution)
-
-
-@kernel
-def lag_correlation(past, begin):
-    """Return the correlation of neighbours in a ring of values whose oldest is at `begin`."""
-    n = len(past)
-    mean = past.sum() / n
-    product = square = 0.0
-    for i in range(n):
-        z = past[(begin + i) % n] - mean
-        square += z * z
-        if i > 0:
-            product += z * (past[(begin + i - 1) % n] - mean)
-    return product / square if square > 0.0 else 0.0
-
-
-@kernel
-def averaged(evidence, s, value):
-    """Return the mean of statistic s over as many windows as it needs, NaN until there are so many."""
-    evidence.sums[s] += value
-    evidence.counts[s, 2] += 1
-    if evidence.counts[s, 2] < evidence.counts[s, 1]:
-        return np.nan
-    mean = evidence.sums[s] / evidence.counts[s, 1]
-    evidence.sums[s] = 0.0
-    evidence.counts[s, 2] = 0
-    return mean
-
-
-@kernel
-def remember(evidence, s, value):
-    """Put a value of statistic s among the past ones, over the oldest if there is no room; tell whether to bet anew.
-
-    At every power of two it is looked whether neighbours still depend on each other. As long as they do, they are
-    averaged in pairs, and from then on a value is a mean over twice as many windows (batch means).
+    With p from low = above / n to high = (above + tied) / n the e-values are the means of p^(-1/2) / 2 and p^(-3/4) / 4
+    over that range. Over all ranks their mean is 1, whatever n.
     """
-    past, size = evidence.past[s], evidence.past.shape[1]
-    past[evidence.counts[s, 0] % size] = value
-    evidence.counts[s, 0] += 1
-    doubled = False
-    count = evidence.counts[s, 0]
-    while count >= FEWEST_RANKED and count & (count - 1) == 0:
-        n = min(count, size)
-        correlation = lag_correlation(past[:n], count % n)
-        evidence.correlation[s] = min(max(correlation, 0.0), 0.9)
-        if correlation < max(INDEPENDENT, 3.0 / np.sqrt(n)) or evidence.counts[s, 1] >= LONGEST_MEAN:
-            break
-        order = np.roll(past[:n], -(count % n))
-        past[: n // 2] = (order[::2] + order[1::2]) / 2.0
-        evidence.counts[s, 0] = count = n // 2
-        evidence.counts[s, 1] *= 2
-        doubled = True
-    return doubled
+    low, high = np.sqrt(above / n), np.sqrt((above + tied) / n)
+    e_value = 1.0 / (low + high)
+    for j in range(2):
+        if wealth[b, j] < CHANCE:
+            since[b, j] = now
+        wealth[b, j] = (1.0 + wealth[b, j]) * (1.0 + stake * (e_value - 1.0))
+        e_value /= np.sqrt(low) + np.sqrt(high)
 
 
 @kernel
-def weigh(statistics, masses, evidence, now, kappas):
+def lag_correlation(values):
+    """Return the correlation of neighbouring values (n,), 0 if they are all equal."""
+    centred = values - values.mean()
+    square = (centred * centred).sum()
+    return (centred[1:] * centred[:-1]).sum() / square if square > 0.0 else 0.0
+
+
+@kernel
+def settle(past, count):
+    """Look whether neighbours in a ring of `count` values still depend on each other; average them in pairs if so.
+
+    Returns the correlation, and whether they were averaged: then half as many values are left, from place 0 on. The
+    limit is three standard errors.
+    """
+    n = min(count, len(past))
+    values = np.roll(past[:n], -(count % n))
+    correlation = lag_correlation(values)
+    if correlation < max(INDEPENDENT, 3.0 / np.sqrt(n)):
+        return correlation, False
+    past[: n // 2] = (values[::2] + values[1::2]) / 2.0
+    return correlation, True
+
+
+@kernel
+def weigh(statistics, first_mass, n_masses, evidence, now):
     """Take the statistics (S,) of a window into the evidence; return the mean wealth of all bets.
 
-    Those in `masses` (a slice) are bet on both ways.
+    The masses, `n_masses` from `first_mass` on, are bet on both ways. A value is the mean of a statistic over as many
+    windows as it takes until neighbouring values do not depend on each other (batch means); this is looked at whenever
+    their number is a power of two.
     """
-    S, size = evidence.past.shape
+    past, counts, sums, correlation, wealth, since = evidence
+    S, size = past.shape
     for s in range(S):
         if statistics[s] != statistics[s]:
             continue
-        value = averaged(evidence, s, statistics[s])
-        if value != value:
+        sums[s] += statistics[s]
+        counts[s, 2] += 1
+        if counts[s, 2] < counts[s, 1]:
             continue
-        n = min(evidence.counts[s, 0], size)
-        both = masses.start <= s < masses.stop
-        down = S + s - masses.start
-        below, equal = rank(evidence.past[s, :n], value)
+        value, count = sums[s] / counts[s, 1], counts[s, 0]
+        sums[s] = 0.0
+        counts[s, 2] = 0
+        n = min(count, size)
+        both = first_mass <= s < first_mass + n_masses
+        down = S + s - first_mass
         # Among nothing but equals a rank says nothing, and without a bet nothing is staked.
-        if n >= FEWEST_RANKED and equal < n:
-            above, tied, among = n - below - equal, equal + 1.0, n + 1.0
-            bet(evidence.wealth[s], evidence.since[s], now, above, tied, among, kappas, evidence.correlation[s])
+        if n >= FEWEST_RANKED:
+            below, equal = rank(past, s, n, value)
+            if equal < n:
+                tied, among = equal + 1.0, n + 1.0
+                stake = (1.0 - correlation[s]) / (1.0 + correlation[s])
+                gamble(wealth, since, s, now, n - below - equal, tied, among, stake)
+                if both:
+                    gamble(wealth, since, down, now, below, tied, among, stake)
+        past[s, count % size] = value
+        count += 1
+        while count >= FEWEST_RANKED and count & (count - 1) == 0 and counts[s, 1] < LONGEST_MEAN:
+            found, averaged = settle(past[s], count)
+            correlation[s] = min(max(found, 0.0), 0.9)
+            if not averaged:
+                break
+            count = min(count, size) // 2
+            counts[s, 1] *= 2
+            wealth[s] = 0.0
             if both:
-                since = evidence.since[down]
-                bet(evidence.wealth[down], since, now, below, tied, among, kappas, evidence.correlation[s])
-        if remember(evidence, s, value):
-            evidence.wealth[s] = 0.0
-            if both:
-                evidence.wealth[down] = 0.0
-    return evidence.wealth.mean()
+                wealth[down] = 0.0
+        counts[s, 0] = count
+    return wealth.mean()

@@ -11,14 +11,14 @@ LEAD = 16
 
 
 @kernel
-def watch(records, posterior, log_likelihood, window, reference, evidence, recent, tally, steps, kappas, threshold):
+def watch(records, posterior, log_likelihood, window, reference, evidence, recent, tally, steps, threshold):
     """Watch (n, D) records in whole windows until there is an alarm; return how many windows that took, and the level.
 
     `tally` holds the windows since the beginning, and how many they are when a burst of wild records should be over;
     until then nothing is judged. `recent` is a ring of the windows' sums.
     """
     K = len(reference.usual)
-    masses = slice(PER_COMPONENT, PER_COMPONENT + K)
+    weights = np.empty((K, window))
     statistics = np.empty(PER_COMPONENT + 3 * K)
     level = 0.0
     n_windows = len(records) // window
@@ -26,10 +26,10 @@ def watch(records, posterior, log_likelihood, window, reference, evidence, recen
         part = slice(t * window, (t + 1) * window)
         now = tally[0]
         row = recent[now % len(recent)]
-        window_sums(records[part], posterior[part], log_likelihood[part], reference, row)
+        window_sums(records[part], posterior[part], log_likelihood[part], reference, weights, row)
         window_statistics(row, reference, statistics)
         if now >= LEAD and now >= tally[1]:
-            level = weigh(statistics, masses, evidence, now, kappas)
+            level = weigh(statistics, PER_COMPONENT, K, evidence, now)
         learn_reference(row, reference, max(2.0 / (now + 2.0), steps[t]))
         tally[0] += 1
         if level >= threshold or tally[0] == tally[1]:

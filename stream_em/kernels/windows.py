@@ -36,62 +36,66 @@ class Reference(NamedTuple):
     direction: np.ndarray  # (K, D) sum of past whitened residuals
 
 
-@kernel
-def window_sums(records, posterior, log_likelihood, reference, row):
+@kernel(reassociate=True)
+def window_sums(records, posterior, log_likelihood, reference, weights, row):
     """Write the sums of one window of (n, D) records, (n, K) posterior and (n,) log-likelihood, in which only values of
-    records may be NaN.
+    records may be NaN. Room for `weights` is (K, n).
     """
-    n, K, D = len(records), len(reference.usual), reference.means.shape[1]
-    excess, weights = np.empty(n), np.empty((K, n))
+    means, usual = reference.means, reference.usual
+    (n, K), D = posterior.shape, means.shape[1]
     cut = -WILD * np.sqrt(reference.variance[0])
-    n_wild = 0
-    for i in range(n):
-        z = log_likelihood[i]
-        for k in range(K):
-            z -= posterior[i, k] * reference.usual[k]
-        excess[i] = z
-        n_wild += z < cut
-    row[:] = 0.0
-    row[0] = n_wild
-    everything = n_wild > MOST_WILD * n
-    for i in range(n):
-        counted = 1.0 if everything or not excess[i] < cut else 0.0
-        row[1] += counted
-        row[2] += counted * excess[i] * excess[i]
-        for k in range(K):
-            r = counted * posterior[i, k]
-            weights[k, i] = r
-            row[HEAD + k] += r
-            row[HEAD + K + k] += r * log_likelihood[i]
-    totals = row[HEAD + 2 * K :].reshape(K, D)
+    n_counted = weigh_records(posterior, log_likelihood, usual, cut, weights, row)
+    row[0] = n - n_counted
+    if row[0] > MOST_WILD * n:
+        weigh_records(posterior, log_likelihood, usual, -np.inf, weights, row)
     for k in range(K):
-        add_residuals(records, weights[k], row[HEAD + k], reference.means[k], totals[k])
+        mass = value = 0.0
+        for i in range(n):
+            mass += weights[k, i]
+            value += weights[k, i] * log_likelihood[i]
+        row[HEAD + k] = mass
+        row[HEAD + K + k] = value
+    totals = row[HEAD + 2 * K :].reshape(K, D)
+    if D > 0:
+        np.dot(weights, records, totals)
+    for k in range(K):
+        mass = row[HEAD + k]
+        for d in range(D):
+            totals[k, d] -= mass * means[k, d]
+            if totals[k, d] != totals[k, d]:
+                totals[k, d] = observed_residual(records[:, d], weights[k], mass, means[k, d])
+
+
+@kernel(reassociate=True)
+def weigh_records(posterior, log_likelihood, usual, cut, weights, row):
+    """Write the posterior of the records whose excess is at least `cut`, transposed, and their squared excess."""
+    n, K = posterior.shape
+    n_counted = square = 0.0
+    for i in range(n):
+        excess = log_likelihood[i]
+        for k in range(K):
+            excess -= posterior[i, k] * usual[k]
+        counted = 0.0 if excess < cut else 1.0
+        n_counted += counted
+        square += counted * excess * excess
+        for k in range(K):
+            weights[k, i] = counted * posterior[i, k]
+    row[1], row[2] = n_counted, square
+    return n_counted
 
 
 @kernel
-def add_residuals(records, weights, total_weight, mean, out):
-    """Add to out (D,) the residuals from a mean, weighted; where values are missing, scaled up for what is missing."""
-    n, D = len(weights), len(mean)
-    whole = n - n % 4
-    for i in range(0, whole, 4):
-        a, b, c, d = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-        for j in range(D):
-            out[j] += (a * records[i, j] + b * records[i + 1, j]) + (c * records[i + 2, j] + d * records[i + 3, j])
-    for i in range(whole, n):
-        for j in range(D):
-            out[j] += weights[i] * records[i, j]
-    for j in range(D):
-        out[j] -= total_weight * mean[j]
-        if out[j] != out[j]:
-            out[j] = seen = 0.0
-            for i in range(n):
-                if records[i, j] == records[i, j] and weights[i] > 0.0:
-                    out[j] += weights[i] * (records[i, j] - mean[j])
-                    seen += weights[i]
-            out[j] *= np.sqrt(total_weight / seen) if seen > 0.0 else 0.0
+def observed_residual(values, weights, total_weight, mean):
+    """Return the weighted residual of values (n,) some of which are missing, scaled up for those."""
+    total = seen = 0.0
+    for i in range(len(values)):
+        if values[i] == values[i] and weights[i] > 0.0:
+            total += weights[i] * (values[i] - mean)
+            seen += weights[i]
+    return total * np.sqrt(total_weight / seen) if seen > 0.0 else 0.0
 
 
-@kernel
+@kernel(reassociate=True)
 def window_statistics(row, reference, out):
     """Write the statistics (2 + 3K,) of a window, NaN where there is nothing to say, and turn the direction.
 
@@ -100,28 +104,34 @@ def window_statistics(row, reference, out):
     records, about chi-squared with D degrees of freedom; and that residual's length along the residuals before it,
     about standard normal. More is worse, but shares may move either way.
     """
-    K, D = reference.means.shape
+    means, usual, mass, whiteners, direction = (
+        reference.means,
+        reference.usual,
+        reference.mass,
+        reference.whiteners,
+        reference.direction,
+    )
+    K, D = means.shape
     counted = row[1] if row[1] > 0.0 else np.nan
     shortfall = 0.0
     totals = row[HEAD + 2 * K :].reshape(K, D)
-    z = np.empty(D)
     for k in range(K):
         n = row[HEAD + k]
-        shortfall += n * reference.usual[k] - row[HEAD + K + k]
-        out[PER_COMPONENT + k] = n / counted - reference.mass[k]
+        shortfall += n * usual[k] - row[HEAD + K + k]
+        out[PER_COMPONENT + k] = n / counted - mass[k]
         if n < FEWEST_RECORDS or D == 0:
             out[PER_COMPONENT + K + k] = out[PER_COMPONENT + 2 * K + k] = np.nan
             continue
         square = along = length = 0.0
         for d in range(D):
-            z[d] = 0.0
-            for e in range(d + 1):
-                z[d] += reference.whiteners[k, d, e] * totals[k, e]
-            z[d] /= np.sqrt(n)
-            square += z[d] * z[d]
-            along += z[d] * reference.direction[k, d]
-            length += reference.direction[k, d] ** 2
-            reference.direction[k, d] = DIRECTION_KEPT * reference.direction[k, d] + z[d]
+            total = 0.0
+            for e in range(D):
+                total += whiteners[k, d, e] * totals[k, e]
+            z = total / np.sqrt(n)
+            square += z * z
+            along += z * direction[k, d]
+            length += direction[k, d] ** 2
+            direction[k, d] = DIRECTION_KEPT * direction[k, d] + z
         out[PER_COMPONENT + K + k] = square
         out[PER_COMPONENT + 2 * K + k] = along / np.sqrt(length) if length > 0.0 else np.nan
     out[LOG_LIKELIHOOD] = shortfall / counted

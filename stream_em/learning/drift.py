@@ -27,8 +27,6 @@ from stream_em.learning.snapshot import Tensors
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
 
-ODDS = np.array([0.2, 0.6])
-"""The kappas of the bets: for great and for small changes."""
 REMEMBERED = 512
 """A statistic is ranked among so many of its past values."""
 RECENT = 128
@@ -82,7 +80,7 @@ class DriftMonitor:
     def reset(self) -> None:
         """Forget the past, after the learner was changed by other hands: compare only what comes with what comes."""
         K = self.model.n_components
-        S, J = PER_COMPONENT + 3 * K, len(ODDS)
+        S = PER_COMPONENT + 3 * K
         self._reference: Reference | None = None
         self._recent = np.zeros((RECENT, 0))
         self._tally = np.zeros(2, dtype=np.int64)
@@ -92,8 +90,8 @@ class DriftMonitor:
             np.tile(np.array([0, 1, 0]), (S, 1)),
             np.zeros(S),
             np.zeros(S),
-            np.zeros((S + K, J)),
-            np.zeros((S + K, J), dtype=np.int64),
+            np.zeros((S + K, 2)),
+            np.zeros((S + K, 2), dtype=np.int64),
         )
 
     @property
@@ -157,7 +155,6 @@ class DriftMonitor:
                 self._recent,
                 self._tally,
                 steps[done:],
-                ODDS,
                 self.threshold,
             )
             done += taken
@@ -185,6 +182,8 @@ class DriftMonitor:
     def _alarm(self, at: int, level: float) -> Alarm | None:
         """Return the alarm that the last window raised, if any."""
         now, window = int(self._tally[0]), self.settings.window
+        if now != self._tally[1] and level < self.threshold:
+            return None
         recent = np.roll(self._recent, -(now % RECENT), axis=0)[-min(now, RECENT) :]
         assert self._reference is not None
         if now == self._tally[1]:
@@ -193,8 +192,6 @@ class DriftMonitor:
             self.reset()
             if still_wild(wild, before):
                 return Alarm(at, at - PATIENCE * window, "outliers", None, wild, before, "gradual")
-            return None
-        if level < self.threshold:
             return None
         bet = int(self._evidence.wealth.max(axis=1).argmax())
         since = int(self._evidence.since[bet, self._evidence.wealth[bet].argmax()])
