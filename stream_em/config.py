@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from stream_em.errors import InputError
+from stream_em.learning.drift import DriftSettings
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models.interface import Settings
 from stream_em.streams.kafka.connection import Connection
@@ -120,6 +121,7 @@ class Config(Section, frozen=True):
     source: FilesSource | KafkaSettings
     model: Settings
     learner: LearnerSection = LearnerSection()
+    drift: DriftSettings | None = None
     snapshots: Snapshots = Snapshots()
     sinks: tuple[SinkSection, ...] = ()
     run: Run = Run()

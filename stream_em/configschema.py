@@ -7,6 +7,7 @@ import msgspec
 
 from stream_em.config import LearnerSection, Run, Serve, SinkSection, Snapshots
 from stream_em.configcheck import SOURCES
+from stream_em.learning.drift import DriftSettings
 from stream_em.models import all_models
 from stream_em.streams.kafka.connection import Connection
 
@@ -29,6 +30,7 @@ def config_schema() -> str:
             "source": {"anyOf": [_tagged(kind, name) for name, kind in SOURCES.items()]},
             "model": {"anyOf": [_tagged(kind, name) for name, kind in all_models().items()]},
             "learner": learner,
+            "drift": _definition(DriftSettings),
             "snapshots": _definition(Snapshots),
             "sinks": {"type": "array", "items": _definition(SinkSection)},
             "run": _definition(Run),

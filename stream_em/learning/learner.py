@@ -17,12 +17,14 @@ from stream_em.learning.batch import check_frozen, check_model, record_weights_o
 from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
 from stream_em.learning.compete import compete
+from stream_em.learning.drift import DriftSettings
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.start import enough_records
 from stream_em.learning.state import Event, State, averaged, merged_state
 from stream_em.learning.tournament import Tournament
+from stream_em.learning.watching import WATCHING, dump_watchers, restored_watchers, watchers_of
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
@@ -30,6 +32,8 @@ from stream_em.streams.records import Block, as_records
 
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
+RECENT_RECORDS = 5000
+"""So many are kept for challengers if drift is watched and nothing else was said."""
 
 
 class Learner:
@@ -69,12 +73,16 @@ class Learner:
         recent: int = 0,
         restart_every: int | None = None,
         delta: float = 1e-3,
+        drift: DriftSettings | None = None,
     ) -> None:
         check_model(model)
         self.model = model
+        recent = RECENT_RECORDS if drift is not None and recent == 0 else recent
         self.settings = LearnerSettings(
             stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta
         )
+        self.watchers = watchers_of(model, drift, self.settings.stepsize)
+        """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
         self.fields: tuple[str, ...] = ()
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.sized: Any = None
@@ -154,12 +162,11 @@ class Learner:
         if self.state is None and len(records):
             check_frozen(self.model, None)
             taken = self._collect(records, counts)
+            for watcher in self.watchers:
+                watcher.seen += taken
         if self.tournament is not None:
             rest = slice(taken, None)
-            self.tournament, events = compete(
-                self._course, self.tournament, records[rest], counts[rest], probabilities[rest], log_likelihood[rest]
-            )
-            self.events += events
+            self._compete(records[rest], counts[rest], probabilities[rest], log_likelihood[rest])
         return log_likelihood
 
     def start(self) -> None:
@@ -217,6 +224,8 @@ class Learner:
         merged.events.clear()
         merged.events.extend(event for learner in learners for event in learner.events)
         merged.tournament = alone(self._course, merged_state(states))
+        for watcher in merged.watchers:
+            watcher.reset()
         merged.refresh()
         return merged
 
@@ -235,6 +244,9 @@ class Learner:
         }
         if self.tournament is not None:
             metadata["tournament"], tensors = tensors_of(self.tournament)
+            texts, arrays = dump_watchers(self.watchers)
+            metadata |= texts
+            tensors |= arrays
         else:
             tensors = {}
             for i, (records, weights) in enumerate(self._waiting):
@@ -252,7 +264,8 @@ class Learner:
 
         Raises `InputError`, calling the whole `name`.
         """
-        tensors = {key: array for key, array in tensors.items() if not key.startswith("run.")}
+        watching = {key: array for key, array in tensors.items() if key.startswith(WATCHING)}
+        tensors = {key: array for key, array in tensors.items() if not key.startswith(("run.", WATCHING))}
         try:
             model = msgspec.json.decode(metadata["model_settings"], type=model_type(metadata["model"]))
             settings = msgspec.json.decode(metadata["learner_settings"], type=LearnerSettings)
@@ -261,6 +274,7 @@ class Learner:
             learner.events.extend(msgspec.json.decode(metadata["events"], type=list[Event]))
             if "theta" in tensors:
                 learner._restore(metadata.get("tournament", "{}"), tensors)
+                learner.watchers = restored_watchers(model, settings.stepsize, metadata, watching, name)
             else:
                 parts = sorted({key.rpartition(".")[0] for key in tensors})
                 learner._waiting = [(tensors[f"{part}.records"], tensors[f"{part}.weights"]) for part in parts]
@@ -273,6 +287,25 @@ class Learner:
         # Before there was a clock the stepsize went by the weight of all records.
         tensors.setdefault("clock", tensors["totals"][:1].copy())
         self.tournament = tournament_from(self._course, text, tensors)
+
+    def _compete(
+        self, records: FloatArray, counts: FloatArray, probabilities: FloatArray, log_likelihood: FloatArray
+    ) -> None:
+        """Learn records, and let challengers enter if those who watch say that the stream has changed."""
+        assert self.tournament is not None
+        if self.watchers and len(probabilities) == 0:
+            probabilities = np.empty((len(records), self.model.n_components))
+        params = self.params if self.watchers else None
+        champion = self.tournament.champion
+        self.tournament, events = compete(self._course, self.tournament, records, counts, probabilities, log_likelihood)
+        self.events += events
+        for watcher in self.watchers:
+            for alarm in watcher.update(records, log_likelihood, probabilities, params):
+                self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
+                if alarm.drift:
+                    self.challenge("drift", latest=watcher.seen - alarm.since)
+            if self.tournament.champion != champion:
+                watcher.reset()
 
     @property
     def _course(self) -> Course:

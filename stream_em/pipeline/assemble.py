@@ -10,9 +10,11 @@ import msgspec
 
 from stream_em.config import Config
 from stream_em.errors import InputError
+from stream_em.learning.drift import DriftSettings
 from stream_em.learning.learner import Learner
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.store import Progress, Snapshot
+from stream_em.learning.watching import settings_of
 from stream_em.pipeline.loop import ErrorRate, Pipeline
 from stream_em.pipeline.opening import open_dead_letters, open_output, output_topics
 from stream_em.runs.folder import RunFolder
@@ -35,10 +37,10 @@ def new_learner(config: Config, params: Any = None) -> Learner:
     """
     settings = {name: getattr(config.learner, name) for name in LearnerSettings.__struct_fields__}
     if params is not None or config.learner.params is None:
-        return Learner(config.model, **settings, params=params)
+        return Learner(config.model, **settings, params=params, drift=config.drift)
     begun = Learner.load(Path(config.learner.params))
     try:
-        learner = Learner(config.model, **settings, params=begun.params)
+        learner = Learner(config.model, **settings, params=begun.params, drift=config.drift)
     except InputError as error:
         raise InputError(f"learner.params: {config.learner.params}: {error}") from None
     learner.fields = begun.fields
@@ -148,7 +150,8 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
         )
     for section, ours, theirs in (
         ("model", learner.model, config.model),
-        ("learner", learner.settings, config.learner),
+        ("learner", learner.settings, new_learner(config).settings),
+        ("drift", settings_of(learner.watchers) or DriftSettings(), config.drift or DriftSettings()),
     ):
         for field in msgspec.structs.fields(ours):
             was, now = getattr(ours, field.name), getattr(theirs, field.name)
@@ -157,6 +160,8 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
                     f"{section}.{field.name}: is {now!r}, but this run has learned with {was!r};"
                     " set it back, or start anew with --fresh"
                 )
+    if (config.drift is None) != (not learner.watchers):
+        raise InputError("drift: this table was there before, or was not; set it back, or start anew with --fresh")
     return learner
 
 

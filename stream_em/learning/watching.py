@@ -1,0 +1,58 @@
+"""Everything that watches a learner for drift: the package's own monitor, and detectors on the log-likelihood."""
+
+from typing import Any, Protocol
+
+from stream_em.arrays import FloatArray
+from stream_em.learning.alarms import Alarm
+from stream_em.learning.detectors import LogLikelihoodDetector
+from stream_em.learning.drift import DriftMonitor, DriftSettings
+from stream_em.learning.snapshot import Tensors
+from stream_em.models.interface import Settings
+from stream_em.stepsize import Stepsize
+
+WATCHING = "drift."
+"""What the names of a monitor's arrays begin with."""
+
+
+class Watcher(Protocol):
+    """Raises alarms by what a learner made of its records."""
+
+    seen: int
+    """Records given so far."""
+
+    def update(
+        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Any
+    ) -> list[Alarm]:
+        """Take a learned block (n, D), scored before it was learned, and return the alarms in it."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the past: the learner was changed."""
+        ...
+
+
+def watchers_of(model: Settings, drift: DriftSettings | None, stepsize: Stepsize) -> list[Watcher]:
+    """Return what these settings ask for; nothing if they are None."""
+    if drift is None:
+        return []
+    return [DriftMonitor(model, drift, stepsize), *map(LogLikelihoodDetector.named, drift.detectors)]
+
+
+def settings_of(watchers: list[Watcher]) -> DriftSettings | None:
+    """Return the settings of the monitor among these, if there is one."""
+    return next((watcher.settings for watcher in watchers if isinstance(watcher, DriftMonitor)), None)
+
+
+def dump_watchers(watchers: list[Watcher]) -> tuple[dict[str, str], Tensors]:
+    """Return the monitor among these as texts and arrays; detectors begin anew when a run goes on."""
+    return next((watcher.dump() for watcher in watchers if isinstance(watcher, DriftMonitor)), ({}, {}))
+
+
+def restored_watchers(
+    model: Settings, stepsize: Stepsize, metadata: dict[str, str], tensors: Tensors, name: str
+) -> list[Watcher]:
+    """Return what `dump_watchers` gave, with its detectors; raises `InputError`, calling the whole `name`."""
+    if "drift" not in metadata:
+        return []
+    monitor = DriftMonitor.restore(model, stepsize, metadata, tensors, name)
+    return [monitor, *watchers_of(model, monitor.settings, stepsize)[1:]]
