@@ -35,8 +35,11 @@ def advance(
     counts: FloatArray,
     probabilities: FloatArray,
     log_likelihood: FloatArray,
+    timestamps: FloatArray,
 ) -> list[Event]:
     """Learn (n, D) records that count `counts` (n,) in place; return what happened.
+
+    Where the past fades with time, `timestamps` (n,) are needed, in seconds.
 
     `log_likelihood` (n,) receives that of each record before it was learned, `probabilities` (n, K), unless (0, 0),
     those of the components.
@@ -50,7 +53,10 @@ def advance(
     period = refresh_every * CHECK_EVERY
     events: list[Event] = []
     for part in cut(len(records), int(state.tally[0]), period):
-        steps = stepsize.steps(float(state.clock[0]), counts[part])
+        if stepsize.seconds is None:
+            steps = stepsize.steps(float(state.clock[0]), counts[part])
+        else:
+            steps = stepsize.steps_in_time(state.faded, timestamps[part], counts[part])
         online_em(
             sized,
             state.theta,

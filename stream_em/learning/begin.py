@@ -99,7 +99,7 @@ def _started_state(course: Course, theta: FloatArray, records: FloatArray, count
     """Return the state of a learner that begins with theta and has learned (n, D) records."""
     state = _new_state(course, theta)
     e_step(course.sized, theta, state.s, records, counts)
-    state.totals[0] = state.clock[0] = counts.sum()
+    state.totals[0] = state.clock[0] = state.faded[0] = counts.sum()
     return state
 
 

@@ -153,4 +153,6 @@ def _from_recent(
     s = np.zeros(model_sizes(course.sized)[3])
     maximise(course.sized, theta, s, 0.0)
     e_step(course.sized, theta, s, records, counts)
-    return later_state(tournament.state._replace(theta=theta, s=s, clock=np.array([counts.sum()])), tournament.state)
+    n, now = counts.sum(), tournament.state
+    made = now._replace(theta=theta, s=s, clock=np.array([n]), faded=np.array([n, now.faded[1]]))
+    return later_state(made, now)

@@ -21,6 +21,7 @@ def compete(
     counts: FloatArray,
     probabilities: FloatArray,
     log_likelihood: FloatArray,
+    timestamps: FloatArray,
 ) -> tuple[Tournament, list[Event]]:
     """Learn (n, D) records; return how the tournament stands then, and what happened.
 
@@ -32,11 +33,11 @@ def compete(
     while begin < len(records):
         part = slice(begin, min(len(records), begin + _until_due(course, tournament)))
         begin = part.stop
-        champion, scores = tournament.state, log_likelihood[part]
-        events += advance(course, champion, records[part], counts[part], probabilities[part], scores)
+        champion, scores, times = tournament.state, log_likelihood[part], timestamps[part]
+        events += advance(course, champion, records[part], counts[part], probabilities[part], scores, times)
         for each in tournament.contenders:
             own_scores = np.empty(len(scores))
-            advance(course, each.state, records[part], counts[part], NO_PROBABILITIES, own_scores)
+            advance(course, each.state, records[part], counts[part], NO_PROBABILITIES, own_scores, times)
             each.evidence[0] += counts[part] @ (own_scores - scores)
         remember(tournament.recent, records[part], counts[part])
         tournament, happened = _what_is_due(course, tournament)

@@ -141,17 +141,22 @@ class Learner:
         sized, state = self._started()
         return self.model.params(sized, self._theta(sized, state, averaged_theta=True))
 
-    def learn(self, block: Any, weights: Any = None, posterior: FloatArray | None = None) -> FloatArray:
+    def learn(
+        self, block: Any, weights: Any = None, posterior: FloatArray | None = None, timestamps: Any = None
+    ) -> FloatArray:
         """Learn a Block or an (n, D) array; return the log-likelihood (n,) of each record before it was learned.
 
         Records that are collected for the start have no log-likelihood yet: NaN. `weights` (n,) count records. An array
-        `posterior` (n, K) receives the probabilities of the components, also before each record was learned. Raises
-        `InputError` for records that cannot be used; nothing of such a block is learned.
+        `posterior` (n, K) receives the probabilities of the components, also before each record was learned. A stepsize
+        in time needs `timestamps` (n,) in seconds. Raises `InputError` for records that cannot be used; nothing of such
+        a block is learned.
         """
         if isinstance(block, Block):
             self.fields = self.fields or block.fields
             weights = block.weights if weights is None else weights
+            timestamps = block.timestamps if timestamps is None else timestamps
         records = as_records(block, self.n_features)
+        times = self._times(timestamps, len(records))
         counts = record_weights_of(self.model, records, weights)
         log_likelihood = np.full(len(records), np.nan)
         probabilities = np.empty((0, 0)) if posterior is None else posterior
@@ -166,7 +171,7 @@ class Learner:
                 watcher.seen += taken
         if self.tournament is not None:
             rest = slice(taken, None)
-            self._compete(records[rest], counts[rest], probabilities[rest], log_likelihood[rest])
+            self._compete(records[rest], counts[rest], probabilities[rest], log_likelihood[rest], times[rest])
         return log_likelihood
 
     def start(self) -> None:
@@ -286,10 +291,16 @@ class Learner:
         self.sized = self.model.sized(len(tensors["worst"]) - 1)
         # Before there was a clock the stepsize went by the weight of all records.
         tensors.setdefault("clock", tensors["totals"][:1].copy())
+        tensors.setdefault("faded", np.array([tensors["totals"][0], -np.inf]))
         self.tournament = tournament_from(self._course, text, tensors)
 
     def _compete(
-        self, records: FloatArray, counts: FloatArray, probabilities: FloatArray, log_likelihood: FloatArray
+        self,
+        records: FloatArray,
+        counts: FloatArray,
+        probabilities: FloatArray,
+        log_likelihood: FloatArray,
+        times: FloatArray,
     ) -> None:
         """Learn records, and let challengers enter if those who watch say that the stream has changed."""
         assert self.tournament is not None
@@ -297,7 +308,9 @@ class Learner:
             probabilities = np.empty((len(records), self.model.n_components))
         params = self.params if self.watchers else None
         champion = self.tournament.champion
-        self.tournament, events = compete(self._course, self.tournament, records, counts, probabilities, log_likelihood)
+        self.tournament, events = compete(
+            self._course, self.tournament, records, counts, probabilities, log_likelihood, times
+        )
         self.events += events
         for watcher in self.watchers:
             for alarm in watcher.update(records, log_likelihood, probabilities, params):
@@ -310,6 +323,17 @@ class Learner:
     @property
     def _course(self) -> Course:
         return Course(self.model, self.settings, self.sized)
+
+    def _times(self, timestamps: Any, n: int) -> FloatArray:
+        """Return the times (n,) of records, or nothing if no step depends on them."""
+        if self.settings.stepsize.seconds is None:
+            return np.empty(0)
+        if timestamps is None:
+            raise InputError("stepsize: a half-life in time needs the times of the records: learn(…, timestamps=…)")
+        times = as_records(timestamps, 1)[:, 0]
+        if len(times) != n:
+            raise InputError(f"timestamps must be one for each of {n} records, not {len(times)}")
+        return np.ascontiguousarray(times)
 
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
         """Keep the first records that count; start as soon as there are enough. Returns how many records that took."""

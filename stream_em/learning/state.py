@@ -32,6 +32,8 @@ class State(NamedTuple):
     """(D + 1,): the lowest log-likelihood since the last look for starved components, and its record."""
     clock: FloatArray
     """(1,): the weight of the records by which the stepsize goes; less than that of all makes it learn quicker."""
+    faded: FloatArray
+    """(2,): where the past fades with time: what is left of the weight of all records, and the latest time."""
 
 
 def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features: int) -> State:
@@ -44,6 +46,7 @@ def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features:
         np.zeros(3),
         np.concatenate([[np.inf], np.zeros(n_features)]),
         np.zeros(1),
+        np.array([0.0, -np.inf]),
     )
 
 
@@ -56,6 +59,8 @@ def later_state(state: State, now: State) -> State:
     """Return a copy that goes on from a stream of which another state has learned all up to now."""
     later = new_state(state.theta.copy(), state.averages.shape[1], len(state.s), len(state.worst) - 1)
     later.s[:], later.clock[:], later.totals[:] = state.s, state.clock, now.totals
+    # What it knows does not fade while it is away.
+    later.faded[:] = state.faded[0], now.faded[1]
     later.tally[:] = now.tally[0], 0, 0
     return later
 
@@ -104,6 +109,7 @@ def merged_state(states: list[State]) -> State:
     state.totals[:] = np.sum([state.totals for state in states], axis=0)
     state.tally[0] = sum(int(state.tally[0]) for state in states)
     state.clock[:] = np.sum([state.clock for state in states], axis=0)
+    state.faded[:] = sum(state.faded[0] for state in states), max(state.faded[1] for state in states)
     return state
 
 
