@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ import stream_em as sem
 from stream_em.config import Config, FilesSource, LearnerSection, Run, Serve, SinkSection, Snapshots
 from stream_em.configfile import load_config, parse_config, text_of
 from stream_em.configschema import config_schema
+from stream_em.learning.drift import DriftSettings
 from stream_em.pipeline.assemble import new_learner
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.settings import KafkaSettings
@@ -30,6 +32,7 @@ SECTIONS = {
     "source": FilesSource,
     "model": sem.GaussianMixture,
     "learner": LearnerSection,
+    "drift": DriftSettings,
     "snapshots": Snapshots,
     "run": Run,
     "serve": Serve,
@@ -195,7 +198,7 @@ def test_every_config_names_every_key_with_its_default():
 
 def check_keys(name, sections):
     text = (CONFIGS / name).read_text()
-    tables = text.split("\n[")
+    tables = re.split(r"\n(?:# )?\[", text)
     for section, kind in sections.items():
         lines = "\n".join(table for table in tables if table.startswith(f"{section}]")).splitlines()
         for field in msgspec.structs.fields(kind):

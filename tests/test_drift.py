@@ -17,6 +17,7 @@ from stream_em.learning.alarms import Alarm, common_share, looks_abrupt
 from stream_em.learning.detectors import LogLikelihoodDetector, river_detector
 from stream_em.learning.drift import DriftMonitor, DriftSettings, statistic_name, whiteners
 from stream_em.learning.snapshot import read_snapshot, write_snapshot
+from stream_em.runs.journal import read_journal
 
 K, D = 3, 4
 MODEL = sem.GaussianMixture(K)
@@ -443,3 +444,76 @@ def test_detectors_of_river_find_a_fall_of_the_log_likelihood(name):
 def test_a_detector_that_is_not_there_is_named():
     with pytest.raises(sem.InputError, match="no detector 'ddm'"):
         river_detector("ddm")
+
+
+LENGTHS = (12_000, 8000, 8000, 8000)
+REGIMES = [np.random.default_rng(20 + i).normal(2.0 * (i % 2), 1.0, (length, 2)) for i, length in enumerate(LENGTHS)]
+
+
+def learned(learner, X, cut=250):
+    for begin in range(0, len(X), cut):
+        learner.learn(X[begin : begin + cut])
+    return learner
+
+
+def watched_learner(**options):
+    return sem.Learner(sem.GaussianMixture(n_components=2), starts=2, drift=DriftSettings(), recent=1000, **options)
+
+
+def test_a_learner_that_watches_takes_up_changes_and_knows_old_regimes_again():
+    learner = learned(watched_learner(), np.concatenate(REGIMES))
+    drifts = [event.at for event in learner.events if event.kind == "drift"]
+    assert len(drifts) == 3
+    for at, change in zip(drifts, np.cumsum(LENGTHS)[:3], strict=True):
+        assert change < at <= change + 500
+    wins = [event for event in learner.events if event.kind == "replaced"]
+    winners = [next(event for event in wins if event.at > at) for at in drifts]
+    assert [event.at - at <= 300 for event, at in zip(winners, drifts, strict=True)] == [True] * 3
+    # From the second visit on it is the stored regime that wins.
+    assert all(" by regime of " in event.detail for event in winners[1:])
+    alone = learned(sem.Learner(sem.GaussianMixture(n_components=2), starts=2), np.concatenate(REGIMES))
+    assert learner.mean_log_likelihood > alone.mean_log_likelihood + 0.1
+
+
+def test_a_learner_that_watches_goes_on_bitwise_from_its_file(tmp_path):
+    X = np.concatenate(REGIMES[:3])
+    whole = learned(watched_learner(), X)
+    for stop in (250, 11_750, 12_250, 12_500, 13_000):
+        first = learned(watched_learner(), X[:stop])
+        first.save(tmp_path / "x.safetensors")
+        again = learned(sem.load(tmp_path / "x.safetensors"), X[stop:])
+        assert list(again.events) == list(whole.events)
+        for ours, theirs in zip(again.state, whole.state, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_merged_learners_watch_what_comes_and_further_detectors_too():
+    params = learned(watched_learner(), REGIMES[0]).params
+    model = sem.GaussianMixture(n_components=2)
+    drift = DriftSettings(detectors=("adwin",))
+    shards = [learned(sem.Learner(model, params=params, drift=drift), part) for part in np.split(REGIMES[0], 2)]
+    merged = learned(shards[0].merge(shards[1]), np.concatenate([REGIMES[0], REGIMES[1][:3000]]))
+    statistics = [event.detail.split(": ")[1].split(" ")[0] for event in merged.events if event.kind == "drift"]
+    assert statistics
+    assert sem.Learner.restore(*merged.dump(), "x").watchers[1].name == "adwin"
+
+
+def test_a_run_that_watches_goes_on_and_may_not_stop_watching(run, tmp_path):
+    X = np.concatenate(REGIMES[:2])
+    np.savetxt(tmp_path / "a.csv", X, delimiter=",", header="a,b", comments="")
+    config = tmp_path / "c.toml"
+    source = f'[source]\ntype = "files"\npath = "{tmp_path}/a.csv"\nblock_size = 250\n'
+    rest = f'[model]\ntype = "gaussian-mixture"\n[run]\nfolder = "{tmp_path}/run"\n'
+    config.write_text(f"{source}{rest}[drift]\n")
+    assert run("run", config, "--max-records", 12_100)[0] == 0
+    assert run("run", config)[0] == 0
+    events = read_journal(tmp_path / "run" / "journal.db", "events")
+    kinds = [row["kind"] for row in events]
+    assert {"drift", "challenger", "replaced"} <= set(kinds)
+    (drift,) = [row for row in events if row["kind"] == "drift"]
+    assert "since about record" in drift["detail"]
+    for more, said in (("", "drift: this table"), ("[drift]\nwindow = 32\n", "drift.window")):
+        config.write_text(f"{source}{rest}{more}")
+        code, _, err = run("run", config)
+        assert code == 2
+        assert said in err

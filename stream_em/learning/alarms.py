@@ -43,9 +43,8 @@ class Alarm(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Return one line for a journal."""
         what = self.statistic if self.component is None else f"{self.statistic} of component {self.component}"
-        return (
-            f"{self.kind}: {what} since about record {self.since:,} ({self.value:.4g}, alarm at {self.threshold:.4g})"
-        )
+        limit = "" if self.threshold is None else f", alarm at {self.threshold:.4g}"
+        return f"{self.kind}: {what} since about record {self.since:,} ({self.value:.4g}{limit})"
 
 
 def kind_of(

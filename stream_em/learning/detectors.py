@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from scipy.special import ndtr
 
 from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
@@ -100,6 +99,8 @@ class LogLikelihoodDetector:
         return alarms
 
     def _alarmed(self, window: FloatArray) -> bool:
+        from scipy.special import ndtr
+
         scores = np.clip((self._mean - window) / np.sqrt(self._variance), -FARTHEST, FARTHEST)
         detected = False
         for score in (ndtr(scores) if self.bounded else scores).tolist():

@@ -249,14 +249,12 @@ class Learner:
         }
         if self.tournament is not None:
             metadata["tournament"], tensors = tensors_of(self.tournament)
-            texts, arrays = dump_watchers(self.watchers)
-            metadata |= texts
-            tensors |= arrays
         else:
             tensors = {}
             for i, (records, weights) in enumerate(self._waiting):
                 tensors[f"waiting.{i:06}.records"], tensors[f"waiting.{i:06}.weights"] = records, weights
-        return metadata, tensors
+        texts, arrays = dump_watchers(self.watchers)
+        return metadata | texts, tensors | arrays
 
     @classmethod
     def load(cls, path: str | Path) -> "Learner":
@@ -277,9 +275,9 @@ class Learner:
             learner = cls(model, **{name: getattr(settings, name) for name in settings.__struct_fields__})
             learner.fields = msgspec.json.decode(metadata["fields"], type=tuple[str, ...])
             learner.events.extend(msgspec.json.decode(metadata["events"], type=list[Event]))
+            learner.watchers = restored_watchers(model, settings.stepsize, metadata, watching, name)
             if "theta" in tensors:
                 learner._restore(metadata.get("tournament", "{}"), tensors)
-                learner.watchers = restored_watchers(model, settings.stepsize, metadata, watching, name)
             else:
                 parts = sorted({key.rpartition(".")[0] for key in tensors})
                 learner._waiting = [(tensors[f"{part}.records"], tensors[f"{part}.weights"]) for part in parts]

@@ -148,6 +148,8 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
             f"model.type: is {config.model.name!r}, but this run has learned a {learner.model.name!r};"
             " set it back, or start anew with --fresh"
         )
+    if (config.drift is None) != (not learner.watchers):
+        raise InputError("drift: this table was there before, or was not; set it back, or start anew with --fresh")
     for section, ours, theirs in (
         ("model", learner.model, config.model),
         ("learner", learner.settings, new_learner(config).settings),
@@ -160,8 +162,6 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
                     f"{section}.{field.name}: is {now!r}, but this run has learned with {was!r};"
                     " set it back, or start anew with --fresh"
                 )
-    if (config.drift is None) != (not learner.watchers):
-        raise InputError("drift: this table was there before, or was not; set it back, or start anew with --fresh")
     return learner
 
 
