@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from stream_em.stepsize import Stepsize
+
 _NEVER_SHOWN = {"Cc", "Cs", "Cn"}
 _MINUS = "\N{MINUS SIGN}"
 _TURNS_TEXT_AROUND = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -103,9 +105,9 @@ def size(n_bytes: int) -> str:
 def settings(value: Any) -> str:
     """Return the settings of a struct in words.
 
-    >>> from stream_em.stepsize import Stepsize
-    >>> settings(Stepsize.constant(0.01))
-    'scale 0.01, offset 0, power 0, floor 0, unit default'
+    >>> from stream_em.config import Snapshots
+    >>> settings(Snapshots(keep=3))
+    'every records default, every seconds 30, keep 3'
     """
     return ", ".join(
         f"{name.replace('_', ' ')} {_setting(item)}" for name, item in msgspec.structs.asdict(value).items()
@@ -115,6 +117,8 @@ def settings(value: Any) -> str:
 def _setting(value: Any) -> str:
     if value is None:
         return "default"
+    if isinstance(value, Stepsize):
+        return value.spelling
     if isinstance(value, msgspec.Struct):
         return f"({settings(value)})"
     if isinstance(value, tuple | list):
