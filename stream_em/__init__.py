@@ -28,6 +28,7 @@ from stream_em.version import __version__
 if TYPE_CHECKING:
     from stream_em.errors import InputError, OutsideError
     from stream_em.learning.batch import BatchFit, batch_em
+    from stream_em.learning.drift import DriftSettings
     from stream_em.learning.learner import Learner
     from stream_em.learning.state import Event
     from stream_em.models.gaussian_mixture import GaussianMixture
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BatchFit": "learning.batch",
     "Block": "streams.records",
+    "DriftSettings": "learning.drift",
     "Event": "learning.state",
     "GaussianMixture": "models.gaussian_mixture",
     "HiddenMarkov": "models.hidden_markov",
@@ -53,6 +55,7 @@ _HOMES = {
 __all__ = [
     "BatchFit",
     "Block",
+    "DriftSettings",
     "Event",
     "GaussianMixture",
     "HiddenMarkov",

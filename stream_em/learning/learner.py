@@ -32,7 +32,7 @@ from stream_em.streams.records import Block, as_records
 
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
-RECENT_RECORDS = 5000
+RECENT_RECORDS = 2000
 """So many are kept for challengers if drift is watched and nothing else was said."""
 
 
@@ -315,7 +315,7 @@ class Learner:
                 self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
                 if alarm.drift:
                     self.challenge("drift", latest=watcher.seen - alarm.since)
-            if self.tournament.champion != champion:
+            if self.tournament.champion != champion or any(event.kind == "reseeded" for event in events):
                 watcher.reset()
 
     @property

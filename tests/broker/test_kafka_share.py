@@ -282,6 +282,11 @@ def test_partitions_agree_on_a_start_and_commands_show_them_merged(shared, send,
     assert "0 messages behind" in run("lag", config)[1]
     stored = admin.list_group_offsets(topic)
     assert sum(at.offset for at in stored.get(topic, stored).values()) == 6000
+    for command in ("report", "snapshots"):
+        code, _, err = run(command, folder)
+        assert code == 2
+        assert "name one of" in err
+    assert run("report", folder / "partitions" / f"{topic}-0")[0] == 0
     np.savetxt(tmp_path / "new.csv", X[:10], delimiter=",", header="a,b,c", comments="")
     assert len(run("score", folder, tmp_path / "new.csv")[1].splitlines()) == 11
     for command in (("run", config, "--max-records", 5), ("run", config, "--set", "source.share=false")):
