@@ -156,4 +156,13 @@ class Config(Section, frozen=True):
                     raise InputError(f"topic {topic!r} is read by source, and what is written there would come back")
 
 
-RESERVED = ("config.toml", "snapshots", "journal.db", "lock", "identity", "dead-letter.jsonl", "report.html")
+RESERVED = (
+    "config.toml",
+    "snapshots",
+    "journal.db",
+    "lock",
+    "identity",
+    "dead-letter.jsonl",
+    "report.html",
+    "partitions",
+)

@@ -151,6 +151,7 @@ def test_two_sinks_must_not_share_a_file():
     sink = '[[sinks]]\nwhat = "events"\ntype = "csv"\n'
     assert "two of them write to 'events.csv'" in refused(SMALL + sink + sink)
     assert "kept by the run" in refused(SMALL + sink + 'path = "journal.db"\n')
+    assert "kept by the run" in refused(SMALL + sink + 'path = "partitions/events.csv"\n')
 
 
 def test_set_overrules_and_keeps_the_comments():
@@ -323,3 +324,19 @@ def test_a_run_can_start_from_the_parameters_of_a_model(tmp_path):
     other = parse_config(f'{SMALL}\nn_components = 3\n[learner]\nparams = "{tmp_path}/m.safetensors"', "c.toml").config
     with pytest.raises(sem.InputError, match=r"learner\.params: .*m\.safetensors"):
         new_learner(other)
+
+
+def test_a_run_goes_on_without_the_model_that_it_started_from(run, tmp_path):
+    X = np.random.default_rng(0).normal(size=(900, 1))
+    np.savetxt(tmp_path / "a.csv", X, header="a", comments="")
+    model = tmp_path / "m.safetensors"
+    learner = sem.Learner(sem.GaussianMixture(), starts=1, warmup=50)
+    learner.learn(X[:50])
+    learner.save(model)
+    config = tmp_path / "c.toml"
+    text = SMALL.replace("x.csv", f"{tmp_path}/a.csv")
+    config.write_text(f'{text}[learner]\nparams = "{model}"\n[run]\nfolder = "{tmp_path}/run"\n')
+    assert run("run", config, "--max-records", 500)[0] == 0
+    model.unlink()
+    code, _, err = run("run", config)
+    assert code == 0, err

@@ -35,16 +35,20 @@ def new_learner(config: Config, params: Any = None) -> Learner:
 
     Raises `InputError` if the config names parameters of another model.
     """
-    settings = {name: getattr(config.learner, name) for name in LearnerSettings.__struct_fields__}
     if params is not None or config.learner.params is None:
-        return Learner(config.model, **settings, params=params, drift=config.drift)
+        return _with(config, params)
     begun = Learner.load(Path(config.learner.params))
     try:
-        learner = Learner(config.model, **settings, params=begun.params, drift=config.drift)
+        learner = _with(config, begun.params)
     except InputError as error:
         raise InputError(f"learner.params: {config.learner.params}: {error}") from None
     learner.fields = begun.fields
     return learner
+
+
+def _with(config: Config, params: Any = None) -> Learner:
+    settings = {name: getattr(config.learner, name) for name in LearnerSettings.__struct_fields__}
+    return Learner(config.model, **settings, params=params, drift=config.drift)
 
 
 def source_of(config: Config, until_end: bool = False, part: "Part | None" = None) -> Source:
@@ -152,7 +156,7 @@ def _same(snapshot: Snapshot, config: Config) -> Learner:
         raise InputError("drift: this table was there before, or was not; set it back, or start anew with --fresh")
     for section, ours, theirs in (
         ("model", learner.model, config.model),
-        ("learner", learner.settings, new_learner(config).settings),
+        ("learner", learner.settings, _with(config).settings),
         ("drift", settings_of(learner.watchers) or DriftSettings(), config.drift or DriftSettings()),
     ):
         for field in msgspec.structs.fields(ours):
