@@ -27,9 +27,9 @@ def snapshots(
     from stream_em.cli.output import console
     from stream_em.errors import InputError
     from stream_em.learning import store
-    from stream_em.runs.folder import PARTITIONS, RunFolder
+    from stream_em.runs.folder import RunFolder
     from stream_em.runs.journal import Journal
-    from stream_em.runs.shared import is_shared
+    from stream_em.runs.shared import refuse_shared
 
     if str(run) in list(Action) and action not in list(Action):
         what = f"{run} NAME" if str(run) == Action.restore else run
@@ -38,8 +38,7 @@ def snapshots(
         raise InputError(f"snapshots: there is no action {action!r}; there are {', '.join(Action)}")
     kept = store.SnapshotStore(run / "snapshots")
     paths = kept.paths()
-    if is_shared(run):
-        raise InputError(f"{run}: is shared by several processes; name one of {run / PARTITIONS}/")
+    refuse_shared(run)
     if not paths:
         raise InputError(f"{run}: this folder has no snapshots; name a run folder")
     if action == Action.restore:

@@ -21,6 +21,7 @@ from stream_em.pipeline.part import OpenRun, PartRun
 from stream_em.pipeline.status import GatheredStatus, Status
 from stream_em.runs.folder import write_config
 from stream_em.runs.shared import SharedFolder
+from stream_em.streams.kafka.commits import Commits
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import BrokerAwayError, Partition
 from stream_em.streams.kafka.membership import Held, Membership, open_membership
@@ -60,9 +61,8 @@ class Member:
         self._membership = membership
         self._runs: dict[Partition, PartRun] = {}
         self._done: set[Partition] = set()
-        self._offsets: dict[Partition, int] = {}
-        self._changed = threading.Lock()
-        self._commit_failed = False
+        passed_over = (BrokerAwayError, OutsideError)
+        self._commits = Commits(membership, lambda kind, detail: self.on_event(kind, detail), passed_over)
         self._stopping = threading.Event()
         self._looked = time.monotonic()
 
@@ -87,7 +87,7 @@ class Member:
         while not self._stopping.is_set():
             held = self._look(held)
             self._settle(held)
-            self._store(held.partitions, None)
+            self._commits.store(only=held.partitions)
             self.status.gather([run.status for run in self._runs.values()])
             self.on_tick(self.status)
             if (
@@ -102,7 +102,7 @@ class Member:
         if failed is not None:
             raise failed
         self.status.running = False
-        self._store(held.partitions, ANSWER_SECONDS)
+        self._commits.store(ANSWER_SECONDS, held.partitions)
         self.status.gather([])
         return Outcome(ended, self.status.session_records, time.monotonic() - begin)
 
@@ -158,7 +158,7 @@ class Member:
             until_end=self._until_end,
             learner=self._learner,
             agree=self._folder.agree,
-            commit=self._note_offsets,
+            commit=self._commits.add,
             tell=lambda kind, detail: self.on_event(kind, f"{partition}: {detail}"),
         )
         run.start()
@@ -166,8 +166,7 @@ class Member:
 
     def _learner(self) -> Learner:
         """Return a learner that starts from what all start from, if that is known."""
-        params = self._folder.start()
-        return new_learner(self._config) if params is None else new_learner(self._config, params)
+        return new_learner(self._config, self._folder.start())
 
     def _end(self, partition: Partition, run: PartRun) -> None:
         del self._runs[partition]
@@ -175,30 +174,10 @@ class Member:
         if run.error is not None:
             raise run.error
         if run.ended in ("revoked", "lost"):
-            with self._changed:
-                self._offsets.pop(partition, None)
+            self._commits.drop(partition)
             self.on_event(run.ended, f"{partition} is not ours any more")
         elif run.ended is not None:
             self._done.add(partition)
-
-    def _note_offsets(self, offsets: Mapping[Partition, int]) -> None:
-        with self._changed:
-            self._offsets |= offsets
-
-    def _store(self, partitions: frozenset[Partition], seconds: float | None) -> None:
-        """Commit what is waiting to be; only lag tools would miss it."""
-        failed, self._membership.commit_error = self._membership.commit_error, None
-        with self._changed:
-            offsets = {each: self._offsets.pop(each) for each in partitions & self._offsets.keys()}
-        if offsets:
-            try:
-                self._membership.commit(offsets, seconds)
-            except (BrokerAwayError, OutsideError) as error:
-                failed = str(error)
-        if failed is not None and not self._commit_failed:
-            self.on_event("commit-failed", f"the group's offsets could not be stored ({failed})")
-        if failed is not None or offsets:
-            self._commit_failed = failed is not None
 
     def _stop_all(self) -> BaseException | None:
         """End all runs, and return what the first has raised that failed."""

@@ -21,8 +21,8 @@ from stream_em.report.past import (
     read_rows,
     sessions_of,
 )
-from stream_em.runs.folder import CONFIG, PARTITIONS
-from stream_em.runs.shared import is_shared
+from stream_em.runs.folder import CONFIG
+from stream_em.runs.shared import refuse_shared
 
 SHOWN_SNAPSHOTS = 50
 
@@ -77,8 +77,7 @@ def read_run(path: Path) -> Run:
     paths = store.paths()
     if not path.is_dir():
         raise InputError(f"{path}: is not a run folder; `stream-em run` and `stream-em fit --out` make one")
-    if is_shared(path):
-        raise InputError(f"{path}: is shared by several processes; name one of {path / PARTITIONS}/")
+    refuse_shared(path)
     if not paths and not journal.exists() and not (path / CONFIG).exists():
         raise InputError(f"{path}: has no snapshots and no journal; name a run folder")
     snapshot, refused = store.newest()

@@ -82,6 +82,12 @@ def is_shared(path: Path) -> bool:
     return (path / PARTITIONS).is_dir()
 
 
+def refuse_shared(path: Path) -> None:
+    """Raise `InputError` if a folder is shared where the run of one partition is meant."""
+    if is_shared(path):
+        raise InputError(f"{path}: is shared by several processes; name one of {path / PARTITIONS}/")
+
+
 def partition_folders(path: Path) -> list[Path]:
     """Return the run folders of the partitions of a shared run that have snapshots."""
     found = [folder for folder in (path / PARTITIONS).iterdir() if SnapshotStore(folder / "snapshots").paths()]

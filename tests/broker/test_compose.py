@@ -5,18 +5,17 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from crash.harness import STREAM_EM
 
 from broker.cluster import SCRIPT, START_SECONDS, free_ports
 
 DEPLOY = SCRIPT.parents[1]
 PASSWORD = "wonderland7"
-STREAM_EM = str(Path(sys.executable).with_name("stream-em"))
 INSIDE = ("9092", "9093", "9094", "9095")
 
 

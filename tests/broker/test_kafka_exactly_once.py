@@ -3,12 +3,11 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 
 import pytest
+from crash.harness import STREAM_EM
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import TopicAlreadyExistsError
 
@@ -16,7 +15,6 @@ from broker.helpers import committed, objects, until
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
-STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 CONFIG = """
 [kafka]
 bootstrap_servers = "{address}"

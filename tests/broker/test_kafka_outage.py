@@ -3,15 +3,14 @@
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
+from crash.harness import STREAM_EM
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
@@ -23,7 +22,6 @@ from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.kafka.source import KafkaSource
 
-STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 CONFIG = """
 [kafka]
 bootstrap_servers = "{address}"

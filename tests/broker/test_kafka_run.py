@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crash.harness import STREAM_EM
 
 import stream_em as sem
 from broker.cluster import PASSWORD, USER, consumed
@@ -19,7 +19,6 @@ from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs" / "kafka.toml"
-STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 RNG = np.random.default_rng(0)
 X = np.where(RNG.random((6000, 1)) < 0.3, RNG.normal(-5, 1, (6000, 2)), RNG.normal([5, 9], [2, 0.5], (6000, 2)))
 CONFIG = """

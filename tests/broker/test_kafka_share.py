@@ -4,14 +4,13 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from crash.harness import STREAM_EM
 from kafka import KafkaProducer
 
 import stream_em as sem
@@ -24,7 +23,6 @@ from stream_em.pipeline.members import member_of
 from stream_em.runs.journal import read_journal
 from stream_em.runs.shared import merged_snapshot, partition_folders
 
-STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 SESSION = {
     "kafka-python": "options = {session_timeout_ms = 2000, heartbeat_interval_ms = 300}",
     "confluent-kafka": 'options = {"session.timeout.ms" = 2000, "heartbeat.interval.ms" = 300}',

@@ -21,7 +21,7 @@ class ConfluentMember(ConfluentClient):
     def join(self, topics: Sequence[str]) -> None:
         """Take part in these topics, and no others."""
         with self._blame():
-            self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=_nothing, on_lost=self._lose)
+            self._consumer.subscribe(list(topics), on_assign=self._assigned, on_lost=self._lose)
 
     def held(self, seconds: float) -> Held:
         """Stay in the group, waiting so long for news, and return what is ours."""
@@ -44,7 +44,3 @@ class ConfluentMember(ConfluentClient):
 
     def _lose(self, consumer: Any, partitions: list[Any]) -> None:
         self._lost |= {Partition(at.topic, at.partition) for at in partitions}
-
-
-def _nothing(consumer: Any, partitions: list[Any]) -> None:
-    """What is ours is looked at after each poll."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from stream_em.errors import OutsideError
 from stream_em.streams.kafka.buffer import Buffer
+from stream_em.streams.kafka.commits import Commits
 from stream_em.streams.kafka.interface import BrokerAwayError, Client, Fetched, OffsetsGoneError, Partition, Topic
 from stream_em.streams.kafka.ranges import deleted, made_anew, settled
 from stream_em.streams.kafka.settings import OnDataLoss
@@ -48,8 +49,7 @@ class Poller:
         self._until = until
         self._on_data_loss = on_data_loss
         self._give_up_after = give_up_after
-        self._commit: Mapping[Partition, int] | None = None
-        self._commit_failed = False
+        self._commits = Commits(client, self.buffer.note)
         self._missing: set[str] = set()
         self._stopped = threading.Event()
         self._heard = self._moved = self._looked = time.monotonic()
@@ -72,7 +72,7 @@ class Poller:
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Have offsets stored as the group's soon."""
-        self._commit = offsets
+        self._commits.add(offsets)
 
     def stop(self) -> None:
         """End soon; any thread may call it."""
@@ -86,7 +86,7 @@ class Poller:
             self._thread.join(seconds)
         if self._thread.is_alive():
             return False
-        self._store(ASK_SECONDS)
+        self._commits.store(ASK_SECONDS)
         return True
 
     def _run(self) -> None:
@@ -95,7 +95,7 @@ class Poller:
             self._assign()
             paused = False
             while not self._stopped.is_set() and not self._done():
-                self._store()
+                self._commits.store()
                 if self.buffer.full and not paused:
                     # Pausing throws away what the client has fetched ahead, so a short wait comes first.
                     paused = not self.buffer.wait_for_room(PAUSE_SECONDS)
@@ -234,17 +234,3 @@ class Poller:
         self._next = {each: offset for each, offset in self._next.items() if each.topic not in gone}
         self._topics = {name: topic for name, topic in (self._topics | topics).items() if name not in gone}
         self._assign()
-
-    def _store(self, seconds: float | None = None) -> None:
-        """Commit what is waiting to be; only lag tools would miss it."""
-        failed, self._client.commit_error = self._client.commit_error, None
-        offsets, self._commit = self._commit, None
-        if offsets:
-            try:
-                self._client.commit(offsets, seconds)
-            except BrokerAwayError as error:
-                failed = str(error)
-        if failed is not None and not self._commit_failed:
-            self.buffer.note("commit-failed", f"the group's offsets could not be stored ({failed})")
-        if failed is not None or offsets:
-            self._commit_failed = failed is not None
