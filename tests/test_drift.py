@@ -361,6 +361,21 @@ def test_a_common_move_of_all_means_is_a_level_shift():
     assert kinds.count("level") >= 5
 
 
+def test_a_move_that_makes_a_minority_of_the_records_wild_is_not_taken_for_outliers():
+    rng = np.random.default_rng(1)
+    centres = np.array([[0.0, 0.0], [5.0, 5.0], [0.0, 9.0]])[rng.integers(0, 3, 24_000)]
+    centres[20_000:] += [-2.0, 2.0]
+    X = centres + rng.normal(size=centres.shape)
+    covariances = np.tile(np.eye(2), (3, 1, 1))
+    params = sem.GaussianMixture.params_type(
+        np.full(3, 1 / 3), np.array([[0.0, 0.0], [5.0, 5.0], [0.0, 9.0]]), covariances
+    )
+    learner = sem.Learner(sem.GaussianMixture(3), params=params)
+    (alarm, *_) = watched(DriftMonitor(learner.model), learner, X)
+    assert (alarm.statistic, alarm.kind) == ("outliers", "level")
+    assert 20_000 < alarm.at < 20_500
+
+
 def test_the_largest_change_of_all_is_not_taken_for_outliers():
     X = mixture_records(PARAMS, 15_000)
     X[14_000:] += 1000.0

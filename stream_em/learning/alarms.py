@@ -14,6 +14,8 @@ SHARED = 0.6
 """So much of the components' moves must be one common move for a level shift."""
 MIXED = 2.0
 """Records that are partly old and partly new are so many times farther out than their mean tells."""
+MOVED = 0.5
+"""A component whose mean has moved so many standard deviations, beyond chance, has moved."""
 SHORTEST_RAMP = 8
 """Windows."""
 FEWEST = 16.0
@@ -52,22 +54,23 @@ def kind_of(
 ) -> Kind:
     """Tell the kind of change from the sums of recent windows (n, row), the last `elapsed` of which show it.
 
-    Outliers: the alarm is about wild records, and they are a minority. A level shift: most of how the components'
-    means have moved is one common move. Otherwise a step fits the statistic better than a ramp: abrupt; or the ramp
-    does: gradual if the records are farther out than their moved means explain, as when some are old and some new,
-    else incremental.
+    Outliers: the alarm is about wild records, a minority, and the others are where they were. A level shift: most of
+    how the components' means have moved is one common move. Otherwise a step fits the statistic better than a ramp:
+    abrupt; or the ramp does: gradual if the records are farther out than their moved means explain, as when some are
+    old and some new, else incremental.
     """
     K, D = reference.means.shape
     after = recent[-elapsed:].sum(axis=0)
-    if statistic == "outliers" and after[0] <= MOST_WILD * elapsed * window:
-        return "outliers"
     n = after[HEAD : HEAD + K]
     moves = after[HEAD + 2 * K :].reshape(K, D)
+    squares = (np.einsum("kde,ke->kd", reference.whiteners, moves) ** 2).sum(axis=1) / np.maximum(n, 1.0)
+    minority = after[0] <= MOST_WILD * elapsed * window
+    if statistic == "outliers" and minority and (squares - D - 4.0 * np.sqrt(2.0 * D) <= MOVED**2 * n).all():
+        return "outliers"
     if D and common_share(moves, n, reference.whiteners) > SHARED:
         return "level"
     if looks_abrupt(profile(recent, elapsed, statistic, component, reference)):
         return "abrupt"
-    squares = (np.einsum("kde,ke->kd", reference.whiteners, moves) ** 2).sum(axis=1) / np.maximum(n, 1.0)
     explained = (squares - D).sum()
     shortfall = 2.0 * (n @ reference.usual - after[HEAD + K : HEAD + 2 * K].sum())
     return "gradual" if shortfall > MIXED * explained else "incremental"

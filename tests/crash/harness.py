@@ -15,6 +15,7 @@ from stream_em.learning.store import SnapshotStore
 
 STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 BLOCK = 2000
+TEXTS = ("positions", "model_settings", "events", "fields", "tournament", "drift")
 
 CONFIG = """
 [source]
@@ -30,6 +31,9 @@ covariance_type = "diag"
 
 [learner]
 starts = 2
+
+[drift]
+false_alarm_every = 1e7
 
 [snapshots]
 every_records = {every}
@@ -57,9 +61,10 @@ type = "csv"
 
 
 def write_data(path: Path, n: int) -> None:
-    """Write n records of three clusters, one in a thousand of them unusable."""
+    """Write n records of three clusters, which move at a third and move back at two; one in a thousand is unusable."""
     rng = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0], [5.0, 5.0], [0.0, 9.0]])[rng.integers(0, 3, n)]
+    centres[n // 3 : 2 * n // 3] += [3.0, -2.0]
     lines = [f"{x:.4f},{y:.4f}\n" for x, y in centres + rng.normal(size=(n, 2))]
     for i in range(700, n, 1000):
         lines[i] = f"{i},what\n"
@@ -110,7 +115,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     newest = SnapshotStore(folder / "snapshots").paths()[-1]
     metadata, tensors = read_snapshot(newest)
     found = {f"array {name}": array.tobytes() for name, array in tensors.items()}
-    found |= {f"text {name}": metadata[name].encode() for name in ("positions", "model_settings", "events", "fields")}
+    found |= {f"text {name}": metadata[name].encode() for name in TEXTS}
     for path in sorted(folder.rglob("*")):
         kept = path.relative_to(folder).parts[0]
         if path.is_file() and kept not in ("snapshots", "journal.db", "journal.db-wal", "journal.db-shm", "lock"):

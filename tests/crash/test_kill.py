@@ -16,6 +16,7 @@ def check_kills(folder, n_records, n_kills):
     expected = contents(folder / "whole")
     assert any(name.startswith("posteriors/part-") for name in expected)
     assert expected["dead-letter.jsonl"].count(b"\n") == n_records // 1000
+    assert expected["text events"].count(b'"replaced"') >= 2
     rng, kills, run = random.Random(0), 0, 0
     while kills < n_kills:
         run += 1
