@@ -21,9 +21,9 @@ RIVERS = ("adwin", "page-hinkley", "kswin")
 
 def run(quick: bool) -> Iterator[Row]:
     """Yield false alarms, delays, kinds and cost."""
-    yield from false_alarms(2 if quick else 50, 10_000 if quick else 100_000, quick)
-    yield from delays(4 if quick else 50, 8000 if quick else 30_000, 4.0 if quick else 1.0, quick)
-    yield from kinds(2 if quick else 50, 8000 if quick else 20_000, 200 if quick else 4000)
+    yield from false_alarms(1 if quick else 50, 10_000 if quick else 100_000, quick)
+    yield from delays(2 if quick else 50, 8000 if quick else 30_000, 4.0 if quick else 1.0, quick)
+    yield from kinds(1 if quick else 50, 8000 if quick else 20_000, 200 if quick else 4000)
     yield cost(10 if quick else 300)
 
 
@@ -128,7 +128,7 @@ def cost(blocks: int) -> Row:
         begin = perf_counter()
         log_likelihood = learner.learn(records, posterior=posterior)
         between = perf_counter()
-        monitor.update(records, log_likelihood, posterior, learner.params)
+        monitor.update(records, log_likelihood, posterior, lambda: learner.params)
         alone.append(between - begin)
         watching.append(perf_counter() - between)
     ours, peer = (1e3 * value for value in (median(alone) + median(watching), median(alone)))

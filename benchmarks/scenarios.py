@@ -51,5 +51,5 @@ def watched(monitor: Any, learner: sem.Learner, X: np.ndarray, block: int = 1024
         records = X[begin : begin + block]
         posterior = np.empty((len(records), learner.model.n_components))
         log_likelihood = learner.learn(records, posterior=posterior)
-        alarms += monitor.update(records, log_likelihood, posterior, learner.params)
+        alarms += monitor.update(records, log_likelihood, posterior, lambda: learner.params)
     return alarms

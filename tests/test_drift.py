@@ -38,7 +38,7 @@ def alarms_of(monitor, X, log_likelihood, posterior, cuts):
     alarms = []
     for begin, end in zip([0, *cuts], [*cuts, len(X)], strict=True):
         part = slice(begin, end)
-        alarms += monitor.update(X[part], log_likelihood[part], posterior[part], PARAMS)
+        alarms += monitor.update(X[part], log_likelihood[part], posterior[part], lambda: PARAMS)
     return alarms
 
 
@@ -251,17 +251,17 @@ def test_memory_is_constant():
 
 def test_a_model_without_means_is_watched_by_log_likelihood_and_shares():
     X, log_likelihood, posterior = scored(20_000)
-    model = SimpleNamespace(n_components=K)
+    model = SimpleNamespace(n_components=K, params_type=SimpleNamespace(_fields=("weights",)))
     monitor = DriftMonitor(model)
-    assert monitor.update(X, log_likelihood, posterior, SimpleNamespace()) == []
+    assert monitor.update(X, log_likelihood, posterior, SimpleNamespace) == []
     log_likelihood = log_likelihood - 1.0
-    (alarm, *_) = monitor.update(X, log_likelihood, posterior, SimpleNamespace())
+    (alarm, *_) = monitor.update(X, log_likelihood, posterior, SimpleNamespace)
     assert alarm.statistic == "log-likelihood"
     assert alarm.at < 20_600
     monitor = DriftMonitor(model)
     keep = posterior[:, 0] < 0.5
-    monitor.update(X, log_likelihood, posterior, SimpleNamespace())
-    (alarm, *_) = monitor.update(X[keep], log_likelihood[keep], posterior[keep], SimpleNamespace())
+    monitor.update(X, log_likelihood, posterior, SimpleNamespace)
+    (alarm, *_) = monitor.update(X[keep], log_likelihood[keep], posterior[keep], SimpleNamespace)
     assert alarm.statistic == "mass"
 
 
@@ -471,6 +471,41 @@ def learned(learner, X, cut=250):
 
 def watched_learner(**options):
     return sem.Learner(sem.GaussianMixture(n_components=2), starts=2, drift=DriftSettings(), recent=1000, **options)
+
+
+class Counter:
+    """A watcher of one's own: it alarms at given records."""
+
+    def __init__(self, at):
+        self.at, self.seen, self.resets = at, 0, 0
+
+    def update(self, records, log_likelihood, posterior, params):
+        places = range(self.seen + 1, self.seen + len(records) + 1)
+        self.seen += len(records)
+        return [Alarm(at, at, "by hand", None, 0.0, None, "drift") for at in self.at if at in places]
+
+    def reset(self):
+        self.resets += 1
+
+
+@pytest.mark.parametrize("cuts", [250, 1000, 7919, 36_000])
+def test_how_records_arrive_matters_neither_to_alarms_nor_to_challengers(cuts):
+    # Two clusters: with two components on one, rounding would grow without end.
+    X = np.concatenate(REGIMES) + 9.0 * (np.random.default_rng(3).random((36_000, 1)) < 0.4)
+
+    def fed(cut):
+        learner = watched_learner()
+        learner.watchers.append(Counter([15_001, 15_003, 30_000]))
+        return learned(learner, X, cut)
+
+    one, other = fed(64), fed(cuts)
+    whats = [[(event.at, event.kind, event.detail.split(":")[0]) for event in each.events] for each in (one, other)]
+    assert whats[0] == whats[1]
+    assert {15_001, 15_003, 30_000} < {at for at, kind, _ in whats[0] if kind == "drift"}
+    for ours, theirs in zip(one.params, other.params, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    assert other.watchers[1].seen == one.watchers[1].seen == 36_000
+    assert other.watchers[1].resets == one.watchers[1].resets > 0
 
 
 def test_a_learner_that_watches_takes_up_changes_and_knows_old_regimes_again():

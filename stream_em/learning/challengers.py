@@ -12,7 +12,15 @@ from stream_em.learning.advance import Course
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
 from stream_em.learning.recent import latest
-from stream_em.learning.start import candidate, converge, distinct, enough_records, sample_of, short_runs
+from stream_em.learning.start import (
+    candidate,
+    converge,
+    distinct,
+    enough_records,
+    first_of_equals,
+    sample_of,
+    short_runs,
+)
 from stream_em.learning.state import Event, State, copied, later_state
 from stream_em.learning.tournament import FIRST_ROUND, Contender, FollowUp, Regime, Tournament, dropped_event
 
@@ -30,13 +38,14 @@ def challenge(
 ) -> tuple[Tournament, list[Event]]:
     """Return the tournament with challengers of these kinds, made from the latest records; and who entered.
 
-    A kind that needs something that is not there (a stored regime, a component to split) gives none. Earlier
-    challengers of the same kind are dropped.
+    A kind that needs something that is not there (a stored regime, a component to split) gives none, and so does one
+    that comes to the same as a kind before it. Earlier challengers of the same kind are dropped.
     """
     records, counts = latest(tournament.recent, n_latest)
     found: list[tuple[str, State]] = []
     for kind in kinds if counts.sum() > 0 else ():
         found += _MAKERS[kind](course, tournament, records, counts)
+    found = _without_twins(course, found, records, counts)
     at, count = int(tournament.state.tally[0]), float(tournament.state.totals[0])
     old = [each for each in tournament.contenders if each.rivals > 0 and each.name.split()[0] in kinds]
     events = [dropped_event(tournament, each, "a newer one enters") for each in old]
@@ -72,6 +81,22 @@ def _stored(tournament: Tournament) -> Tournament:
     others = [each for each in tournament.regimes if each.name != name]
     regimes = (*others, Regime(name, state))[-MOST_REGIMES:]
     return tournament._replace(champion=name, regimes=regimes)
+
+
+def _without_twins(
+    course: Course, found: list[tuple[str, State]], records: FloatArray, counts: FloatArray
+) -> list[tuple[str, State]]:
+    """Return the challengers without those that were made of the records and came to the same as one before.
+
+    Which of two equals is ahead is decided by rounding.
+    """
+    made = [each for each in found if each[0].split()[0] in FROM_RECENT]
+    if len(made) < 2:
+        return found
+    candidates = [candidate(name, course.sized, state.theta, records, counts) for name, state in made]
+    kept = {each.name for each in first_of_equals(candidates, counts)}
+    twins = {name for name, _ in made} - kept
+    return [(name, state) for name, state in found if name not in twins]
 
 
 def _fresh(course: Course, tournament: Tournament, records: FloatArray, counts: FloatArray) -> list[tuple[str, State]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.learning.advance import Course, advance
+from stream_em.learning.advance import CHECK_EVERY, Course, advance
 from stream_em.learning.challengers import FROM_RECENT, challenge
 from stream_em.learning.recent import remember
 from stream_em.learning.state import Event, copied
@@ -22,15 +22,18 @@ def compete(
     probabilities: FloatArray,
     log_likelihood: FloatArray,
     timestamps: FloatArray,
-) -> tuple[Tournament, list[Event]]:
-    """Learn (n, D) records; return how the tournament stands then, and what happened.
+) -> tuple[int, Tournament, list[Event]]:
+    """Learn (n, D) records, up to where the champion is another or a component of it was moved, if there is one.
 
-    `log_likelihood` (n,) and `probabilities` (n, K), unless (0, 0), are those of the champion before each
-    record was learned. Nothing depends on how a stream is cut, but for rounding.
+    Returns how many were learned, how the tournament stands then, and what happened. `log_likelihood` (n,) and
+    `probabilities` (n, K), unless (0, 0), are those of the champion before each record was learned. Nothing depends on
+    how a stream is cut, but for rounding.
     """
     events: list[Event] = []
-    begin = 0
-    while begin < len(records):
+    begin, first = 0, tournament.champion
+    while (
+        begin < len(records) and tournament.champion == first and not any(event.kind == "reseeded" for event in events)
+    ):
         part = slice(begin, min(len(records), begin + _until_due(course, tournament)))
         begin = part.stop
         champion, scores, times = tournament.state, log_likelihood[part], timestamps[part]
@@ -42,18 +45,19 @@ def compete(
         remember(tournament.recent, records[part], counts[part])
         tournament, happened = _what_is_due(course, tournament)
         events += happened
-    return tournament, events
+    return begin, tournament, events
 
 
 def _until_due(course: Course, tournament: Tournament) -> int:
     """Return how many records from now on nothing but learning is due."""
     at = int(tournament.state.tally[0])
     waits = [until_look(each, at) for each in tournament.contenders]
-    periods = (len(tournament.recent.records), course.settings.restart_every)
+    settings = course.settings
+    periods = (len(tournament.recent.records), settings.restart_every, settings.refresh_every * CHECK_EVERY)
     waits += [period - at % period for period in periods if period]
     if tournament.follow_up is not None:
         waits.append(tournament.follow_up.at - at)
-    return min(waits, default=2**62)
+    return min(waits)
 
 
 def _what_is_due(course: Course, tournament: Tournament) -> tuple[Tournament, list[Event]]:

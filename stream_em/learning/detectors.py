@@ -79,7 +79,7 @@ class LogLikelihoodDetector:
         self._waiting = np.empty(0)
 
     def update(
-        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Any
+        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Callable[[], Any]
     ) -> list[Alarm]:
         """Take a learned block, of which only the log-likelihoods (n,) count, and return the alarms in it."""
         alarms: list[Alarm] = []

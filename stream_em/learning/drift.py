@@ -10,6 +10,8 @@ What a window is compared with follows the stream at the learner's own stepsize:
 learner does not follow by itself.
 """
 
+import copy
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -68,7 +70,7 @@ class DriftMonitor:
     >>> monitor, posterior = DriftMonitor(learner.model), np.empty((1000, 1))
     >>> for block in X.reshape(-1, 1000, 2):
     ...     log_likelihood = learner.learn(block, posterior=posterior)
-    ...     for alarm in monitor.update(block, log_likelihood, posterior, learner.params):
+    ...     for alarm in monitor.update(block, log_likelihood, posterior, lambda: learner.params):
     ...         print(alarm.kind, alarm.statistic, alarm.component, 20_000 < alarm.at < 20_500)
     abrupt distance 0 True
     """
@@ -107,17 +109,19 @@ class DriftMonitor:
         return self.settings.false_alarm_every / self.settings.window
 
     def update(
-        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Any
+        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Callable[[], Any]
     ) -> list[Alarm]:
         """Take a learned block and return the alarms in it.
 
         Records (n, D) with NaN for what is missing, log-likelihoods (n,) in nats and posterior (n, K) of
-        `Learner.learn`; records without log-likelihood are passed over. The learner's current `params` give scale to
-        distances when a comparison begins; models without means and covariances are watched by log-likelihood and
-        shares.
+        `Learner.learn`; records without log-likelihood are passed over. When a comparison begins, the parameters
+        before the block are asked for by `params()`: they give scale to distances. Models without means and covariances
+        are watched by log-likelihood and shares.
         """
+        if self._reference is None:
+            self._begin(params())
         scored = np.isfinite(log_likelihood)
-        width = 0 if getattr(params, "means", None) is None else records.shape[1]
+        width = records.shape[1] if "means" in self.model.params_type._fields else 0  # type: ignore[attr-defined]
         parts: tuple[FloatArray, ...] = (np.ascontiguousarray(records[:, :width]), log_likelihood, posterior)
         places = np.arange(self.seen + 1, self.seen + len(log_likelihood) + 1)
         self.seen += len(log_likelihood)
@@ -139,7 +143,7 @@ class DriftMonitor:
         self._pending = rest if len(rest[1]) else None
         return alarms
 
-    def _watch(self, parts: tuple[FloatArray, ...], ends: npt.NDArray[Any], params: Any) -> list[Alarm]:
+    def _watch(self, parts: tuple[FloatArray, ...], ends: npt.NDArray[Any], params: Callable[[], Any]) -> list[Alarm]:
         """Watch whole windows; `ends` says after how many records of the stream each ends."""
         records, log_likelihood, posterior = parts
         window, alarms = self.settings.window, []
@@ -149,15 +153,16 @@ class DriftMonitor:
         done = 0
         while done < len(ends):
             rows = slice(done * window, None)
-            if self._reference is None:
-                self._begin(log_likelihood[rows][:window], params)
-            assert self._reference is not None
+            reference = self._reference or self._begin(params())
+            if self._tally[0] == 0:
+                first = log_likelihood[rows][:window]
+                reference.usual[:], reference.variance[:] = first.mean(), first.var()
             taken, level = watch(
                 records[rows],
                 posterior[rows],
                 log_likelihood[rows],
                 window,
-                self._reference,
+                reference,
                 self._evidence,
                 self._recent,
                 self._tally,
@@ -172,19 +177,20 @@ class DriftMonitor:
                     self.reset()
         return alarms
 
-    def _begin(self, log_likelihood: FloatArray, params: Any) -> None:
-        """Make the reference that the first windows are compared with, from the parameters and the first window."""
+    def _begin(self, params: Any) -> Reference:
+        """Return the reference that windows are compared with, which is now that of the parameters."""
         K = self.model.n_components
         means = np.array(getattr(params, "means", np.empty((K, 0))), dtype=np.float64)
         self._recent = np.zeros((RECENT, HEAD + 2 * K + means.size))
         self._reference = Reference(
             means,
-            np.full(K, log_likelihood.mean()),
             np.zeros(K),
-            np.array([log_likelihood.var()]),
+            np.zeros(K),
+            np.zeros(1),
             whiteners(self.model, params, means.shape[1]),
             np.zeros_like(means),
         )
+        return self._reference
 
     def _alarm(self, at: int, level: float) -> Alarm | None:
         """Return the alarm that the last window raised, if any."""
@@ -209,6 +215,14 @@ class DriftMonitor:
             self._wild = float(recent[-elapsed:, 0].mean()) / window
             self._tally[1] = now + PATIENCE
         return Alarm(at, at - (now - since) * window, statistic, component, float(level), self.threshold, kind)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DriftMonitor":
+        """Return a monitor that changes by itself; made for every block, so only what changes in place is copied."""
+        twin = copy.copy(self)
+        twin._recent, twin._tally = self._recent.copy(), self._tally.copy()
+        twin._evidence = Evidence._make(array.copy() for array in self._evidence)
+        twin._reference = self._reference and Reference._make(array.copy() for array in self._reference)
+        return twin
 
     def dump(self) -> tuple[dict[str, str], Tensors]:
         """Return the monitor as texts and arrays, both named drift…; the arrays are its own, not copies."""

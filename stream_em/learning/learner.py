@@ -16,7 +16,6 @@ from stream_em.learning.advance import Course
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
 from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
-from stream_em.learning.compete import compete
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
@@ -24,6 +23,7 @@ from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.start import enough_records
 from stream_em.learning.state import Event, State, averaged, merged_state
 from stream_em.learning.tournament import Tournament
+from stream_em.learning.watched import Watched, compete_watched
 from stream_em.learning.watching import WATCHING, dump_watchers, restored_watchers, watchers_of
 from stream_em.models import model_type
 from stream_em.models.interface import Settings
@@ -32,7 +32,7 @@ from stream_em.streams.records import Block, as_records
 
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
-RECENT_RECORDS = 2000
+RECENT_RECORDS = 2048
 """So many are kept for challengers if drift is watched and nothing else was said."""
 
 
@@ -304,19 +304,17 @@ class Learner:
         assert self.tournament is not None
         if self.watchers and len(probabilities) == 0:
             probabilities = np.empty((len(records), self.model.n_components))
-        params = self.params if self.watchers else None
-        champion = self.tournament.champion
-        self.tournament, events = compete(
-            self._course, self.tournament, records, counts, probabilities, log_likelihood, times
+        watched, events = compete_watched(
+            self._course,
+            Watched(self.tournament, self.watchers),
+            records,
+            counts,
+            probabilities,
+            log_likelihood,
+            times,
         )
+        self.tournament, self.watchers = watched
         self.events += events
-        for watcher in self.watchers:
-            for alarm in watcher.update(records, log_likelihood, probabilities, params):
-                self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
-                if alarm.drift:
-                    self.challenge("drift", latest=watcher.seen - alarm.since)
-            if self.tournament.champion != champion or any(event.kind == "reseeded" for event in events):
-                watcher.reset()
 
     @property
     def _course(self) -> Course:

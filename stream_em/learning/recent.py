@@ -28,10 +28,14 @@ def remember(recent: Recent, records: FloatArray, counts: FloatArray) -> None:
     room = len(recent.records)
     if room == 0:
         return
-    begin = int(recent.taken[0]) + max(0, len(records) - room)
-    recent.taken[0] += len(records)
-    places = np.arange(begin, int(recent.taken[0])) % room
-    recent.records[places], recent.counts[places] = records[-room:], counts[-room:]
+    end = int(recent.taken[0]) + len(records)
+    records, counts = records[-room:], counts[-room:]
+    begin = (end - len(records)) % room
+    fit = min(len(records), room - begin)
+    for ring, values in ((recent.records, records), (recent.counts, counts)):
+        ring[begin : begin + fit] = values[:fit]
+        ring[: len(values) - fit] = values[fit:]
+    recent.taken[0] = end
 
 
 def latest(recent: Recent, n: int | None = None) -> tuple[FloatArray, FloatArray]:

@@ -99,9 +99,14 @@ def candidate(name: str, sized: Any, theta: FloatArray, records: FloatArray, wei
 
 def distinct(candidates: list[Candidate], weights: FloatArray) -> list[Candidate]:
     """Return candidates compared on the same records, the best first, without those that nearly equal a better one."""
+    return first_of_equals(sorted(candidates, key=lambda each: -each.value), weights)
+
+
+def first_of_equals(candidates: list[Candidate], weights: FloatArray) -> list[Candidate]:
+    """Return candidates compared on the same records, in their order, without those that nearly equal one before."""
     kept: list[Candidate] = []
-    for each in sorted(candidates, key=lambda each: -each.value):
-        gaps = [float(weights @ (each.scores - better.scores) ** 2) / weights.sum() for better in kept]
+    for each in candidates:
+        gaps = [float(weights @ (each.scores - other.scores) ** 2) / weights.sum() for other in kept]
         if min(gaps, default=np.inf) > NEARLY_EQUAL**2:
             kept.append(each)
     return kept

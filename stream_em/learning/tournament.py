@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from stream_em.arrays import FloatArray
 from stream_em.learning.recent import Recent
-from stream_em.learning.state import Event, State
+from stream_em.learning.state import Event, State, copied
 
 FIRST_ROUND, MOST_ROUNDS = 512, 6
 """Records in a challenger's first round, and rounds until it is dropped if it has not won."""
@@ -69,6 +69,15 @@ class Tournament(NamedTuple):
     """The champion as it was about one and two turns of the ring ago, oldest first."""
     recent: Recent
     follow_up: FollowUp | None
+
+
+def copied_tournament(tournament: Tournament) -> Tournament:
+    """Return a tournament that changes by itself; what is only kept is shared."""
+    contenders = (
+        each._replace(state=copied(each.state), evidence=each.evidence.copy()) for each in tournament.contenders
+    )
+    recent = Recent._make(array.copy() for array in tournament.recent)
+    return tournament._replace(state=copied(tournament.state), contenders=tuple(contenders), recent=recent)
 
 
 def until_look(contender: Contender, at: int) -> int:
@@ -136,11 +145,19 @@ def _halved(tournament: Tournament, starts: list[Contender], events: list[Event]
 def _challenged(
     tournament: Tournament, challengers: list[Contender], at: int, delta: float, events: list[Event]
 ) -> Tournament:
-    """Make the challenger with the most evidence the champion, if it has enough."""
+    """Make the challenger with the most evidence the champion, if it has enough.
+
+    Of those that entered with it and are behind it by chance, the one that has learned from the most records wins: it
+    will lose less by having learned from few.
+    """
     best = max(challengers, key=lambda each: float(each.evidence[0]) - _needed(each, at, delta))
-    if best.evidence[0] > _needed(best, at, delta):
-        return _replaced(tournament, best, f"needed {_needed(best, at, delta):.4g}", events)
-    return tournament
+    needed = _needed(best, at, delta)
+    if best.evidence[0] <= needed:
+        return tournament
+    enough = max(needed, float(best.evidence[0]) - needed)
+    equal = [each for each in challengers if each.entered == best.entered and each.evidence[0] > enough]
+    winner = max(equal, key=lambda each: float(each.state.clock[0]))
+    return _replaced(tournament, winner, f"needed {needed:.4g}", events)
 
 
 def _replaced(tournament: Tournament, winner: Contender, why: str, events: list[Event]) -> Tournament:

@@ -1,5 +1,6 @@
 """Everything that watches a learner for drift: the package's own monitor, and detectors on the log-likelihood."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from stream_em.arrays import FloatArray
@@ -21,9 +22,13 @@ class Watcher(Protocol):
     """Records given so far."""
 
     def update(
-        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Any
+        self, records: FloatArray, log_likelihood: FloatArray, posterior: FloatArray, params: Callable[[], Any]
     ) -> list[Alarm]:
-        """Take a learned block (n, D), scored before it was learned, and return the alarms in it."""
+        """Take a learned block (n, D), scored before it was learned, and return the alarms in it.
+
+        The parameters before the block are asked for when they are needed, which is seldom. A watcher is copied before
+        each block; if an alarm comes before its end, it is the copy that goes on.
+        """
         ...
 
     def reset(self) -> None:

@@ -92,7 +92,7 @@ def test_two_hundred_kills_change_nothing(tmp_path, address, client, new_topic, 
     check_kills(tmp_path, address, client, new_topic, send, 1_000_000, 200)
 
 
-@pytest.mark.parametrize("message_format", ["float64", "arrow"])
+@pytest.mark.parametrize("message_format", ["float64", pytest.param("arrow", marks=pytest.mark.slow)])
 def test_in_transactions_the_output_topic_has_each_row_once(tmp_path, address, client, new_topic, send, message_format):
     topic, scores, n = new_topic(3), new_topic(2), 30_000
     codec = codec_named(message_format, ["a", "b", "c"])

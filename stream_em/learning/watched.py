@@ -1,0 +1,79 @@
+"""A tournament under watch: an alarm is acted on at its record, so that it does not matter how records arrive."""
+
+import copy
+from typing import NamedTuple
+
+from stream_em.arrays import FloatArray
+from stream_em.learning.advance import Course
+from stream_em.learning.alarms import Alarm
+from stream_em.learning.challengers import KINDS, challenge_after_change
+from stream_em.learning.compete import compete
+from stream_em.learning.state import Event
+from stream_em.learning.tournament import Tournament, copied_tournament
+from stream_em.learning.watching import Watcher
+
+LONGEST = 8192
+"""So many records at most are learned again because of an alarm."""
+
+
+class Watched(NamedTuple):
+    """A tournament and those who watch it."""
+
+    tournament: Tournament
+    watchers: list[Watcher]
+
+
+def compete_watched(course: Course, watched: Watched, *block: FloatArray) -> tuple[Watched, list[Event]]:
+    """Learn a block whole as `compete` does; let challengers enter wherever those who watch raise an alarm."""
+    events: list[Event] = []
+    begin = 0
+    while begin < len(block[0]):
+        part = tuple(each[begin : begin + LONGEST] for each in block)
+        taken, watched, happened = _up_to_an_alarm(course, watched, *part)
+        events += happened
+        begin += taken
+    return watched, events
+
+
+def _up_to_an_alarm(course: Course, watched: Watched, *block: FloatArray) -> tuple[int, Watched, list[Event]]:
+    """Learn a block, or what there is of it before the first alarm, and act on that; return how much was learned.
+
+    To look costs least if it is done for a whole block at once. So an alarm within it is found too late: then what came
+    after is undone, by learning what came before once more.
+    """
+    # A single record cannot have an alarm before its end.
+    before = _copied(watched) if watched.watchers and len(block[0]) > 1 else watched
+    taken, watched, events, alarms = _look(course, watched, *block)
+    first = min((taken - watcher.seen + alarm.at for watcher, alarm in alarms), default=taken)
+    if 0 < first < taken:
+        taken, watched, events, alarms = _look(course, before, *(each[:first] for each in block))
+    tournament = watched.tournament
+    for watcher, alarm in alarms:
+        count = float(tournament.state.totals[0])
+        events.append(Event(count, "drift" if alarm.drift else "outliers", str(alarm)))
+        if alarm.drift:
+            latest = watcher.seen - alarm.since
+            tournament, entered = challenge_after_change(course, tournament, "drift", KINDS, latest)
+            events += entered
+    return taken, watched._replace(tournament=tournament), events
+
+
+def _look(
+    course: Course, watched: Watched, *block: FloatArray
+) -> tuple[int, Watched, list[Event], list[tuple[Watcher, Alarm]]]:
+    """Learn as much of a block as `compete` does; return that, what happened, and the alarms, of any record in it."""
+    theta = watched.tournament.state.theta.copy()
+    taken, tournament, events = compete(course, watched.tournament, *block)
+    records, _, probabilities, log_likelihood, _ = (each[:taken] for each in block)
+    changed = tournament.champion != watched.tournament.champion or any(event.kind == "reseeded" for event in events)
+    alarms: list[tuple[Watcher, Alarm]] = []
+    for watcher in watched.watchers:
+        found = watcher.update(records, log_likelihood, probabilities, lambda: course.model.params(course.sized, theta))
+        alarms += [(watcher, alarm) for alarm in found]
+        if changed:
+            watcher.reset()
+    return taken, watched._replace(tournament=tournament), events, alarms
+
+
+def _copied(watched: Watched) -> Watched:
+    return Watched(copied_tournament(watched.tournament), copy.deepcopy(watched.watchers))
