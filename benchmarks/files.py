@@ -40,9 +40,9 @@ def run(quick: bool) -> Iterator[Row]:
         pa.set_cpu_count(before)
 
 
-def write(n: int, parquet: Path, csv: Path) -> None:
+def write(n: int, parquet: Path, csv: Path, seed: int = 1) -> None:
     """Write the same records, of four decimals as sensors send them, in both formats."""
-    records = np.round(mixture_records(mixture_params(K, D, spread=2.0), n), 4)
+    records = np.round(mixture_records(mixture_params(K, D, spread=2.0), n, seed), 4)
     table = pa.table({f"x{d}": records[:, d] for d in range(D)})
     pq.write_table(table, parquet)
     pyarrow.csv.write_csv(table, csv)

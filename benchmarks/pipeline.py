@@ -1,4 +1,4 @@
-"""What a run costs beyond learning: snapshots and journal, and a sink of all posteriors."""
+"""What a run costs beyond learning: snapshots and journal, a sink of all posteriors, and watching for drift."""
 
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +30,25 @@ def run(quick: bool) -> Iterator[Row]:
         yield compared("snapshots and journal every second", often(plain), n * passes, folder, rounds)
         yield compared("posteriors to Parquet", scored(plain, "parquet"), n * passes, folder, rounds, "<= 1.3")
         yield compared("posteriors to CSV", scored(plain, "csv"), n * passes, folder, rounds)
+        yield from watched(n, 1 if quick else 5, folder)
+
+
+def watched(n: int, streams: int, folder: Path) -> Iterator[Row]:
+    """Yield the throughput with drift watched against that without, over streams that do not change."""
+    for kind in ("CSV", "Parquet"):
+        ours, without, alarms = [], [], 0
+        for seed in range(streams):
+            data = {"Parquet": folder / "records.parquet", "CSV": folder / "records.csv"}
+            write(n, data["Parquet"], data["CSV"], seed)
+            plain = Config(FilesSource(str(data[kind])), sem.GaussianMixture(K))
+            drift = replace(plain, drift=sem.DriftSettings())
+            alarms += sum(event.kind == "drift" for event in learned(drift).events)
+            watching, learning = alternated(lambda c=drift: learned(c), lambda c=plain: learned(c), 3)
+            ours.append(median(watching))
+            without.append(median(learning))
+        rates = n * streams / sum(ours), n * streams / sum(without)
+        note = f"times the records/s; {streams} x {n:,} records K={K} D={D} from {kind}, {alarms} false alarms in them"
+        yield Row(f"drift watched, {kind}", *rates, rates[0] / rates[1], ">= 0.9", "records/s", note)
 
 
 def compared(title: str, config: Config, n: int, folder: Path, rounds: int, goal: str = "") -> Row:
@@ -55,11 +74,12 @@ def with_(config: Config, passes: int) -> Config:
     return replace(config, source=replace(config.source, passes=passes))
 
 
-def learned(config: Config) -> None:
-    """Learn and keep nothing."""
+def learned(config: Config) -> sem.Learner:
+    """Learn and keep nothing but the learner."""
     pipeline = Pipeline(new_learner(config), source_of(config))
     pipeline.run()
     pipeline.close()
+    return pipeline.learner
 
 
 def kept(config: Config, folder: Path) -> None:
