@@ -290,3 +290,17 @@ def test_a_terminal_sees_progress(monkeypatch, data):
     with pytest.raises(SystemExit):
         cli.main(["fit", str(data), *DIAG, "--json"])
     assert "3,000 records" in terminal.getvalue()
+
+
+def test_fit_watches_for_drift_and_lets_new_starts_challenge(run, tmp_path):
+    path, moved = tmp_path / "moves.csv", X + 4.0
+    np.savetxt(path, np.vstack([X] * 4 + [moved] * 2), delimiter=",", header="height,width", comments="")
+    code, out, _ = run("fit", path, *DIAG, "--drift")
+    assert code == 0
+    assert "records: drift: level" in out
+    assert " replaced: " in out
+    assert "challenger" not in out
+    code, out, _ = run("fit", path, *DIAG, "--restart-every", 5000, "--quiet", "--out", tmp_path / "m.safetensors")
+    events = sem.load(tmp_path / "m.safetensors").events
+    entered = [event.at for event in events if event.detail == "fresh 1: every 5,000 records"]
+    assert entered == [5500, 10_500, 15_500]  # counted from the end of the warm-up on

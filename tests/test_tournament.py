@@ -289,7 +289,6 @@ def test_challengers_leave_alone_what_is_to_stay(frozen):
 def test_impossible_settings_are_told():
     model = CASES[0].model
     for options, message in (
-        ({"restart_every": 1000}, "give recent too"),
         ({"delta": 0.0}, "delta must be"),
         ({"delta": 1}, "delta must be"),
         ({"recent": -1}, "recent must be"),

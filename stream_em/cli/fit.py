@@ -41,6 +41,13 @@ def fit(
         typer.Option(help="Records to start from [default: 20 a component and field, at least 500]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Watch for drift; at an alarm challengers compete with the model.")
+    ] = False,
+    restart_every: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Let new starts challenge the model every N records [default: never]."),
+    ] = None,
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 1,
     block_size: Annotated[int, typer.Option(help="Records read at a time.")] = 8192,
     out: Annotated[
@@ -64,6 +71,7 @@ def fit(
     from stream_em.cli.signals import stopped_by_signals
     from stream_em.config import Config, FilesSource, LearnerSection, Run
     from stream_em.configfile import text_of
+    from stream_em.learning.drift import DriftSettings
     from stream_em.learning.store import read
     from stream_em.pipeline.assemble import new_learner, pipeline_of, source_of
     from stream_em.pipeline.loop import Pipeline
@@ -72,7 +80,10 @@ def fit(
     options = {"n_components": components, "covariance_type": covariance_type}
     config = Config(
         model=model_from_options(model, options, settings or []),
-        learner=LearnerSection(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup),
+        learner=LearnerSection(
+            Stepsize.parse(stepsize), refresh_every, starts, seed, warmup, restart_every=restart_every
+        ),
+        drift=DriftSettings() if drift else None,
         source=FilesSource(
             path=data if len(data) > 1 else data[0],
             fields=[name.strip() for name in fields.split(",")] if fields is not None else None,

@@ -40,7 +40,7 @@ def as_json(
 
 
 def print_report(target: Console, learner: Learner, averaged: bool, more: dict[str, str]) -> None:
-    """Print the learned parameters, the last events, and `more` facts."""
+    """Print the learned parameters, `more` facts, and the last events but the coming and going of challengers."""
     params = (learner.averaged_params if averaged else learner.params)._asdict()
     target.print(_components(learner, params))
     for name, value in params.items():
@@ -56,7 +56,8 @@ def print_report(target: Console, learner: Learner, averaged: bool, more: dict[s
             | more
         )
     )
-    for event in list(learner.events)[-SHOWN_EVENTS:]:
+    told = [event for event in learner.events if event.kind not in ("challenger", "dropped")]
+    for event in told[-SHOWN_EVENTS:]:
         target.print(Text(f"after {event.at:,.0f} records: {event.kind}: {event.detail}", style="dim"))
 
 

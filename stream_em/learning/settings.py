@@ -38,5 +38,3 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"delta must be an error rate between 0 and 1, not {self.delta!r}")
         if self.recent > MOST_RECENT:
             raise InputError(f"recent must be at most {MOST_RECENT:,} records, which are held in memory")
-        if self.restart_every and not self.recent:
-            raise InputError("restart_every needs recent records to start from; give recent too, such as recent=5000")
