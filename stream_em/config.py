@@ -12,7 +12,7 @@ from stream_em.learning.settings import LearnerSettings
 from stream_em.models.interface import Settings
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.names import check_topic
-from stream_em.streams.kafka.settings import KafkaSettings
+from stream_em.streams.kafka.settings import LONGEST_TRANSACTION_SECONDS, KafkaSettings
 
 SinkType = Literal["jsonl", "csv", "parquet", "kafka"]
 What = Literal["posteriors", "log-likelihoods", "parameters", "events"]
@@ -132,6 +132,14 @@ class Config(Section, frozen=True):
         """Raise `InputError` for tables that contradict each other."""
         if any(sink.exactly_once for sink in self.sinks) and not isinstance(self.source, KafkaSettings):
             raise InputError("sinks: exactly_once needs a source of type kafka")
+        if (
+            any(sink.exactly_once for sink in self.sinks)
+            and self.snapshots.every_seconds > LONGEST_TRANSACTION_SECONDS / 2
+        ):
+            raise InputError(
+                f"snapshots.every_seconds: is at most {LONGEST_TRANSACTION_SECONDS / 2:g} with exactly_once,"
+                " because a transaction lasts until the next snapshot, and the broker aborts a longer one"
+            )
         files = [sink.file for sink in self.sinks]
         for i, file in enumerate(files):
             others = files[:i] + files[i + 1 :]

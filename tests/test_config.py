@@ -154,6 +154,13 @@ def test_two_sinks_must_not_share_a_file():
     assert "kept by the run" in refused(SMALL + sink + 'path = "partitions/events.csv"\n')
 
 
+def test_a_transaction_must_not_last_longer_than_the_broker_allows():
+    sink = '[[sinks]]\nwhat = "events"\ntype = "kafka"\ntopic = "out"\nexactly_once = true\n'
+    assert "every_seconds: is at most 300" in refused(KAFKA + sink + "[snapshots]\nevery_seconds = 301\n")
+    parse_config(KAFKA + sink + "[snapshots]\nevery_seconds = 300\n", "c.toml")
+    assert "exactly_once needs a source of type kafka" in refused(SMALL + sink)
+
+
 def test_set_overrules_and_keeps_the_comments():
     loaded = parse_config("# mine\n" + SMALL, "c.toml", ["model.n_components=4", "run.folder=here", "source.path=a=b"])
     assert loaded.config.model.n_components == 4

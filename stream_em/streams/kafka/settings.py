@@ -14,6 +14,8 @@ from stream_em.streams.kafka.names import check_topic
 
 LATEST_SECONDS = 1e11
 OnDataLoss = Literal["fail", "earliest", "latest"]
+LONGEST_TRANSACTION_SECONDS = 600
+"""The broker ends a transaction by itself after so long; a snapshot must come before. It allows 900 by default."""
 _SPELLINGS = 'use "earliest", "latest", "timestamp:2026-11-01T00:00:00Z" or "offsets:0=1200,1=1180"'
 
 

@@ -10,9 +10,9 @@ from stream_em.streams.kafka import confluent, kafkapython
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.interface import BrokerAwayError, Partition
 from stream_em.streams.kafka.producing import ConfluentProducer, Headers, KafkaPythonProducer, Producer, given_up
+from stream_em.streams.kafka.settings import LONGEST_TRANSACTION_SECONDS
 
-TRANSACTION_MILLISECONDS = 600_000
-"""The broker ends a transaction by itself after so long; a snapshot must come before."""
+TRANSACTION_MILLISECONDS = LONGEST_TRANSACTION_SECONDS * 1000
 RETRY_SECONDS = 0.2
 Answer = TypeVar("Answer")
 
