@@ -17,6 +17,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.kernels.dispatch import generic, kernel
+from stream_em.kernels.gating import leave_out
 
 LEARN = 0
 """Add each record's expected statistics; write the probabilities if there are rows for them."""
@@ -50,6 +51,15 @@ def accumulate(model, params, stats, records, weights, probabilities, log_likeli
 
     `probabilities` (n, K) of the hidden variable are written if `mode` is SCORE (and then the statistics stay), read if
     it is ASSIGN; if it is LEARN they are written too, unless they are (0, 0).
+    """
+    raise NotImplementedError
+
+
+@generic
+def surprises(model, params, records, log_densities, out):
+    """Write the log-density (K, n) of each record in each component, and how far it lies below what is usual there.
+
+    The latter (K, n) in standard deviations; 0 for a record that is all missing.
     """
     raise NotImplementedError
 
@@ -154,6 +164,14 @@ def expect(model, theta, s, records, weights, probabilities, log_likelihood, mod
     """Run `accumulate` over all the records, whatever the mode."""
     params, stats = params_of(model, theta), stats_of(model, s)
     accumulate(model, params, stats, records, weights, probabilities, log_likelihood, mode)
+
+
+@kernel
+def leave_surprising(model, theta, records, most, gate, counts, log_densities):
+    """Set to 0 the counts (n,) of records that surprise every component too much; return how many: see `leave_out`."""
+    found = np.empty(log_densities.shape)
+    surprises(model, params_of(model, theta), records, log_densities, found)
+    return leave_out(found, most, gate, counts)
 
 
 @kernel

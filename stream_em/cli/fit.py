@@ -41,6 +41,10 @@ def fit(
         typer.Option(help="Records to start from [default: 20 a component and field, at least 500]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the starts.")] = 0,
+    robust: Annotated[
+        float | None,
+        typer.Option(help="Leave out records so many deviations below the usual log-likelihood [default: learn all]."),
+    ] = None,
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 1,
     block_size: Annotated[int, typer.Option(help="Records read at a time.")] = 8192,
     out: Annotated[
@@ -72,7 +76,7 @@ def fit(
     options = {"n_components": components, "covariance_type": covariance_type}
     config = Config(
         model=model_from_options(model, options, settings or []),
-        learner=LearnerSection(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup),
+        learner=LearnerSection(Stepsize.parse(stepsize), refresh_every, starts, seed, warmup, robust=robust),
         source=FilesSource(
             path=data if len(data) > 1 else data[0],
             fields=[name.strip() for name in fields.split(",")] if fields is not None else None,
@@ -88,7 +92,7 @@ def fit(
         if out is not None:
             places.prepare_output(out)
         display = stack.enter_context(Display(config, out, quiet=quiet, logs=False))
-        compiling = compile_kernels(config.model)
+        compiling = compile_kernels(config.model, robust)
         if out is None or places.is_snapshot_name(out):
             pipeline = Pipeline(new_learner(config), source_of(config))
             stack.callback(pipeline.close)

@@ -1,0 +1,29 @@
+"""How surprising a record is: how far its log-density lies below what is usual for a component."""
+
+import numpy as np
+
+from stream_em.emissions.interface import encode, log_densities, sizes, tile_length, usual
+from stream_em.kernels.dispatch import kernel
+
+
+@kernel
+def emission_surprises(emission, params, records, densities, out):
+    """Write the log-density (K, n) of each record in each component, and how far it lies below its mean there.
+
+    The latter (K, n) in standard deviations of a record that is of that component: for a Gaussian and D observed values
+    (d² - D) / sqrt(2D), d the Mahalanobis distance. It is 0 for a record that is all missing.
+    """
+    K, P = emission.n_components, sizes(emission)[2]
+    tile = max(1, min(tile_length(P), len(records)))
+    for begin in range(0, len(records), tile):
+        part = records[begin : begin + tile]
+        n = len(part)
+        phi, density, means, deviations = np.empty((P, n)), np.empty((K, n)), np.empty((K, n)), np.empty(n)
+        n_missing = encode(emission, params, part, phi)
+        log_densities(emission, params, part, phi, n_missing, density)
+        usual(emission, params, part, n_missing, means, deviations)
+        for k in range(K):
+            for t in range(n):
+                densities[k, begin + t] = density[k, t]
+                below = means[k, t] - density[k, t]
+                out[k, begin + t] = below / deviations[t] if deviations[t] > 0.0 else 0.0
