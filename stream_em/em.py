@@ -17,7 +17,6 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.kernels.dispatch import generic, kernel
-from stream_em.kernels.gating import leave_out
 
 LEARN = 0
 """Add each record's expected statistics; write the probabilities if there are rows for them."""
@@ -56,10 +55,11 @@ def accumulate(model, params, stats, records, weights, probabilities, log_likeli
 
 
 @generic
-def surprises(model, params, records, log_densities, out):
-    """Write the log-density (K, n) of each record in each component, and how far it lies below what is usual there.
+def surprise(model, params, records, log_densities, out):
+    """Write the log-density (K, n) of each record in each component, and how surprising it is (n,).
 
-    The latter (K, n) in standard deviations; 0 for a record that is all missing.
+    The surprise is how far the log-density lies below what is usual, in standard deviations, for the component where
+    that is least; 0 for a record that is all missing.
     """
     raise NotImplementedError
 
@@ -167,11 +167,9 @@ def expect(model, theta, s, records, weights, probabilities, log_likelihood, mod
 
 
 @kernel
-def leave_surprising(model, theta, records, most, gate, counts, log_densities):
-    """Set to 0 the counts (n,) of records that surprise every component too much; return how many: see `leave_out`."""
-    found = np.empty(log_densities.shape)
-    surprises(model, params_of(model, theta), records, log_densities, found)
-    return leave_out(found, most, gate, counts)
+def least_surprise(model, theta, records, log_densities, out):
+    """Run `surprise` with the parameters theta."""
+    surprise(model, params_of(model, theta), records, log_densities, out)
 
 
 @kernel

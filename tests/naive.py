@@ -125,14 +125,14 @@ def surprise(x, mean, covariance):
     return (-entropy - log_density(x, mean, covariance)) / np.sqrt(o.sum() / 2)
 
 
-def leave_out(surprises, most, share, counts, memory, most_left_out):
-    """Return the counts (n,) with 0 for what every component (K, n) finds too surprising, and the share of such."""
+def leave_out(surprise, most, share, counts, memory, most_left_out):
+    """Return the counts (n,) with 0 for what is too surprising (n,), and the share of such."""
     counts = counts.copy()
     for t, count in enumerate(counts):
         if count > 0:
-            outside = min(surprises[:, t]) > most
+            outside = surprise[t] > most
             for _ in range(int(count)):
-                share += (outside - share) * (1 - np.exp(-1 / memory))
+                share += (outside - share) / memory
             if outside and share <= most_left_out:
                 counts[t] = 0.0
     return counts, share

@@ -7,11 +7,12 @@ from stream_em.kernels.dispatch import kernel
 
 
 @kernel
-def emission_surprises(emission, params, records, densities, out):
-    """Write the log-density (K, n) of each record in each component, and how far it lies below its mean there.
+def emission_surprise(emission, params, records, densities, out):
+    """Write the log-density (K, n) of each record in each component, and the least surprise (n,).
 
-    The latter (K, n) in standard deviations of a record that is of that component: for a Gaussian and D observed values
-    (d² - D) / sqrt(2D), d the Mahalanobis distance. It is 0 for a record that is all missing.
+    The surprise is how far the log-density lies below its mean, in standard deviations of a record that is of that
+    component: for a Gaussian and D observed values (d² - D) / sqrt(2D), d the Mahalanobis distance. It is 0 for a
+    record that is all missing.
     """
     K, P = emission.n_components, sizes(emission)[2]
     tile = max(1, min(tile_length(P), len(records)))
@@ -22,8 +23,9 @@ def emission_surprises(emission, params, records, densities, out):
         n_missing = encode(emission, params, part, phi)
         log_densities(emission, params, part, phi, n_missing, density)
         usual(emission, params, part, n_missing, means, deviations)
-        for k in range(K):
-            for t in range(n):
+        for t in range(n):
+            least = np.inf
+            for k in range(K):
                 densities[k, begin + t] = density[k, t]
-                below = means[k, t] - density[k, t]
-                out[k, begin + t] = below / deviations[t] if deviations[t] > 0.0 else 0.0
+                least = min(least, means[k, t] - density[k, t])
+            out[begin + t] = least / deviations[t] if deviations[t] > 0.0 else 0.0

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_em.arrays import BoolArray, FloatArray
-from stream_em.em import leave_surprising
-from stream_em.kernels.gating import LEFT_OUT, MEMORY, MOST_LEFT_OUT, NEXT_TOLD, SHARE, TOLD_OPEN
+from stream_em.em import least_surprise
+from stream_em.kernels.gating import LEFT_OUT, MEMORY, MOST_LEFT_OUT, NEXT_TOLD, SHARE, TOLD_OPEN, leave_out
 from stream_em.learning.advance import Course
 from stream_em.learning.state import Event, State
 
@@ -14,7 +14,7 @@ SMALLEST = 1e-300
 
 
 class Left(NamedTuple):
-    """Records of a part of the stream that are left out."""
+    """Records of a part of a sequence that are left out, and are to be scored apart."""
 
     out: BoolArray
     """(n,)."""
@@ -22,15 +22,23 @@ class Left(NamedTuple):
     """(K, how many are left out)."""
 
 
-def gated(course: Course, state: State, records: FloatArray, counts: FloatArray) -> tuple[FloatArray, Left | None]:
-    """Return the (n, D) records to learn and what is left out, if anything; the counts (n,) of that become 0.
+def surprises(course: Course, theta: FloatArray, records: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the log-density (K, n) of each record in each component, and its least surprise (n,)."""
+    log_densities, surprise = np.empty((course.model.n_components, len(records))), np.empty(len(records))
+    least_surprise(course.sized, theta, records, log_densities, surprise)
+    return log_densities, surprise
 
-    A record that is left out becomes all missing, so that the filter of a chain goes on without its evidence.
+
+def gated(course: Course, state: State, records: FloatArray, counts: FloatArray) -> tuple[FloatArray, Left | None]:
+    """Set the counts (n,) of what is left out to 0; return the (n, D) records to learn, and what is to be scored apart.
+
+    For independent records that is all. For a chain a record that is left out becomes all missing, so that the filter
+    goes on without its evidence, and it is to be scored afterwards.
     """
-    log_densities = np.empty((course.model.n_components, len(records)))
+    log_densities, surprise = surprises(course, state.theta, records)
     counted = counts > 0.0
-    n = leave_surprising(course.sized, state.theta, records, course.settings.robust, state.gate, counts, log_densities)
-    if n == 0:
+    n_left_out = leave_out(surprise, course.settings.robust, state.gate, counts)
+    if n_left_out == 0 or course.model.exchangeable:
         return records, None
     out = counted & (counts == 0.0)
     learned = records.copy()

@@ -25,7 +25,7 @@ from stream_em.em import (
     penalty,
     refresh,
     stats_of,
-    surprises,
+    surprise,
 )
 from stream_em.emissions.interface import (
     add_statistics,
@@ -37,7 +37,7 @@ from stream_em.emissions.interface import (
     sizes,
     windows,
 )
-from stream_em.emissions.surprise import emission_surprises
+from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import exp_relative_in_place, log_in_place
 
@@ -250,9 +250,9 @@ def _condition_rows(emission, past_given_end):
                 row[p] = out[p]
 
 
-@surprises.register(Chain)
+@surprise.register(Chain)
 def _(model, params, records, log_densities, out):
-    emission_surprises(model.emission, params.emission, records, log_densities, out)
+    emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
 @m_step.register(Chain)

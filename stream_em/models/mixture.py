@@ -19,7 +19,7 @@ from stream_em.em import (
     penalty,
     refresh,
     stats_of,
-    surprises,
+    surprise,
 )
 from stream_em.emissions.interface import (
     add_statistics,
@@ -32,7 +32,7 @@ from stream_em.emissions.interface import (
     tile_length,
     windows,
 )
-from stream_em.emissions.surprise import emission_surprises
+from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import softmax_in_place
 
@@ -113,9 +113,9 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
             add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
 
 
-@surprises.register(Mixture)
+@surprise.register(Mixture)
 def _(model, params, records, log_densities, out):
-    emission_surprises(model.emission, params.emission, records, log_densities, out)
+    emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
 @m_step.register(Mixture)
