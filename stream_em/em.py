@@ -55,6 +55,16 @@ def accumulate(model, params, stats, records, weights, probabilities, log_likeli
 
 
 @generic
+def surprise(model, params, records, log_densities, out):
+    """Write the log-density (K, n) of each record in each component, and how surprising it is (n,).
+
+    The surprise is how far the log-density lies below what is usual, in standard deviations, for the component where
+    that is least; 0 for a record that is all missing.
+    """
+    raise NotImplementedError
+
+
+@generic
 def m_step(model, stats, n_records, params):
     """Set the parameters to the maximiser given mean statistics that stand for `n_records` records, then `refresh`."""
     raise NotImplementedError
@@ -154,6 +164,12 @@ def expect(model, theta, s, records, weights, probabilities, log_likelihood, mod
     """Run `accumulate` over all the records, whatever the mode."""
     params, stats = params_of(model, theta), stats_of(model, s)
     accumulate(model, params, stats, records, weights, probabilities, log_likelihood, mode)
+
+
+@kernel
+def least_surprise(model, theta, records, log_densities, out):
+    """Run `surprise` with the parameters theta."""
+    surprise(model, params_of(model, theta), records, log_densities, out)
 
 
 @kernel

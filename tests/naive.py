@@ -111,3 +111,28 @@ def chain_em_step(params, X, weights, prior_covariance, model):
         type(params)(states[0], transitions / transitions.sum(axis=1, keepdims=True), means, new_covariances),
         log_likelihoods,
     )
+
+
+def surprise(x, mean, covariance):
+    """Return how far log N(x) of the observed part lies below its mean, in its standard deviations, if x is from there.
+
+    Its mean is the negative entropy, and its variance half the number of observed values.
+    """
+    o = ~np.isnan(x)
+    if not o.any():
+        return 0.0
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance[np.ix_(o, o)])[1]
+    return (-entropy - log_density(x, mean, covariance)) / np.sqrt(o.sum() / 2)
+
+
+def leave_out(surprise, most, share, counts, memory, most_left_out):
+    """Return the counts (n,) with 0 for what is too surprising (n,), and the share of such."""
+    counts = counts.copy()
+    for t, count in enumerate(counts):
+        if count > 0:
+            outside = surprise[t] > most
+            for _ in range(int(count)):
+                share += (outside - share) / memory
+            if outside and share <= most_left_out:
+                counts[t] = 0.0
+    return counts, share

@@ -252,7 +252,7 @@ def test_an_interrupt_saves_what_was_learned(run, data, tmp_path, monkeypatch):
         return learn(learner, block)
 
     monkeypatch.setattr(sem.Learner, "learn", learn_then_interrupt)
-    monkeypatch.setattr(learning, "compile_kernels", lambda model: 0.0)
+    monkeypatch.setattr(learning, "compile_kernels", lambda *_: 0.0)
     code, out, err = run("fit", data, *DIAG, "--block-size", "500", "--out", tmp_path / "run")
     assert (code, out) == (130, "")
     assert err.endswith("stream-em: interrupted\n")
@@ -261,7 +261,7 @@ def test_an_interrupt_saves_what_was_learned(run, data, tmp_path, monkeypatch):
 
 
 def test_bugs_show_their_traceback(monkeypatch):
-    monkeypatch.setattr(learning, "compile_kernels", lambda model: 1 / 0)
+    monkeypatch.setattr(learning, "compile_kernels", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["demo"])
 

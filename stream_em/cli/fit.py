@@ -48,6 +48,10 @@ def fit(
         int | None,
         typer.Option(metavar="N", help="Let new starts challenge the model every N records [default: never]."),
     ] = None,
+    robust: Annotated[
+        float | None,
+        typer.Option(help="Leave out records so many deviations below the usual log-likelihood [default: learn all]."),
+    ] = None,
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 1,
     block_size: Annotated[int, typer.Option(help="Records read at a time.")] = 8192,
     out: Annotated[
@@ -81,7 +85,7 @@ def fit(
     config = Config(
         model=model_from_options(model, options, settings or []),
         learner=LearnerSection(
-            Stepsize.parse(stepsize), refresh_every, starts, seed, warmup, restart_every=restart_every
+            Stepsize.parse(stepsize), refresh_every, starts, seed, warmup, restart_every=restart_every, robust=robust
         ),
         drift=DriftSettings() if drift else None,
         source=FilesSource(
@@ -99,7 +103,7 @@ def fit(
         if out is not None:
             places.prepare_output(out)
         display = stack.enter_context(Display(config, out, quiet=quiet, logs=False))
-        compiling = compile_kernels(config.model)
+        compiling = compile_kernels(config.model, robust)
         if out is None or places.is_snapshot_name(out):
             pipeline = Pipeline(new_learner(config), source_of(config))
             stack.callback(pipeline.close)

@@ -44,7 +44,7 @@ def run(
             if fresh and (aside := set_aside(loaded.config, folder)):
                 typer.echo(f"the old run is kept in {aside}", err=True)
             display = stack.enter_context(Display(loaded.config, folder, quiet=quiet))
-            compile_kernels(loaded.config.model)
+            compile_kernels(loaded.config.model, loaded.config.learner.robust)
             pipeline: Pipeline | Member
             if getattr(loaded.config.source, "share", False):
                 if max_records is not None:

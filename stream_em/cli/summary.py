@@ -34,6 +34,7 @@ def as_json(
         "positions": {} if progress is None else progress,
         "created": created,
         "fields": learner.fields,
+        "left_out": learner.left_out,
         "settings": {"model": learner.model, "learner": learner.settings},
     }
     return msgspec.json.encode(description | more).decode()
@@ -53,6 +54,7 @@ def print_report(target: Console, learner: Learner, averaged: bool, more: dict[s
                 "records": f"{learner.count:,.10g}",
                 "log-likelihood": _log_likelihood(learner),
             }
+            | ({"left out": f"{learner.left_out:,.10g} records more"} if learner.settings.robust is not None else {})
             | more
         )
     )

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+ROBUST = 10.0
+"""What `robust` is made for, if no config says."""
+
 
 def warm(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Only this config's model.")] = None,
@@ -19,9 +22,10 @@ def warm(
     from stream_em.models.gaussian_settings import GaussianSettings
 
     if config is not None:
-        chosen = [load_config(config).config.model]
+        loaded = load_config(config).config
+        chosen, robust = [loaded.model], loaded.learner.robust
     else:
-        chosen = []
+        chosen, robust = [], ROBUST
         for kind in all_models().values():
             if issubclass(kind, GaussianSettings):
                 chosen += [kind(covariance_type=name) for name in typing.get_args(CovarianceType)]
@@ -29,4 +33,4 @@ def warm(
                 chosen.append(kind())
     for model in chosen:
         described = " ".join(filter(None, [model.name, getattr(model, "covariance_type", "")]))
-        print(f"{described}: {compile_kernels(model):.1f} s")
+        print(f"{described}: {compile_kernels(model, robust):.1f} s")

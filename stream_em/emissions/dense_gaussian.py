@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.emissions.incomplete import add_incomplete, marginal_log_densities
+from stream_em.emissions.incomplete import add_incomplete, marginal_log_densities, usual_marginals
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
@@ -19,9 +19,10 @@ from stream_em.emissions.interface import (
     log_prior,
     maximise,
     sizes,
+    usual,
     windows,
 )
-from stream_em.emissions.quadratic import natural_parameters, quadratic_features
+from stream_em.emissions.quadratic import LOG_2PI, natural_parameters, quadratic_features
 from stream_em.emissions.standardise import FARTHEST, standardised
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.linalg import add_products, add_to, unpack
@@ -168,6 +169,21 @@ def _(emission, params, records, phi, n_missing, out):
     np.dot(params.natural, phi, out)
     if n_missing > 0:
         marginal_log_densities(params, records, phi, out)
+
+
+@usual.register(DenseGaussian)
+def _(emission, params, records, n_missing, means, deviations):
+    K, D = emission.n_components, emission.n_features
+    jacobian = 0.0
+    for d in range(D):
+        jacobian += np.log(params.scale[d])
+    for t in range(len(records)):
+        # The squared distance is chi-squared: mean D, variance 2D.
+        deviations[t] = np.sqrt(0.5 * D)
+        for k in range(K):
+            means[k, t] = -0.5 * (D * LOG_2PI + params.log_determinants[k] + D) - jacobian
+    if n_missing > 0:
+        usual_marginals(params, records, means, deviations)
 
 
 @add_statistics.register(DenseGaussian)

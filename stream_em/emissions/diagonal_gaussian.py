@@ -17,6 +17,7 @@ from stream_em.emissions.interface import (
     log_prior,
     maximise,
     sizes,
+    usual,
     windows,
 )
 from stream_em.emissions.standardise import standardised
@@ -170,6 +171,26 @@ def _(emission, params, records, phi, n_missing, out):
                 natural[k, D + d] = params.natural[k, 1 + d]
                 natural[k, 2 * D + d] = params.natural[k, 1 + D + d]
         np.dot(natural, _masked_features(records, phi), out)
+
+
+@usual.register(DiagonalGaussian)
+def _(emission, params, records, n_missing, means, deviations):
+    K, D = emission.n_components, emission.n_features
+    own = np.empty((K, D))
+    for k in range(K):
+        for d in range(D):
+            # The squared distance of one feature is chi-squared: mean 1, variance 2.
+            own[k, d] = -0.5 * (LOG_2PI + np.log(params.covariances[k, d]) + 1.0) - np.log(params.scale[d])
+    for t in range(len(records)):
+        n_observed = 0
+        for k in range(K):
+            means[k, t] = 0.0
+        for d in range(D):
+            if not np.isnan(records[t, d]):
+                n_observed += 1
+                for k in range(K):
+                    means[k, t] += own[k, d]
+        deviations[t] = np.sqrt(0.5 * n_observed)
 
 
 @add_statistics.register(DiagonalGaussian)

@@ -8,7 +8,7 @@ only: two small matrix products as for complete records, then one lift a compone
 
 import numpy as np
 
-from stream_em.emissions.quadratic import natural_parameters, quadratic_features
+from stream_em.emissions.quadratic import LOG_2PI, natural_parameters, quadratic_features
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.linalg import invert_covariance, multiply, row_dot, unpack
 
@@ -35,6 +35,30 @@ def marginal_log_densities(params, records, phi, out):
             multiply(natural, features, log_density)
             for t in range(n_members):
                 out[k, group[t]] = log_density[0, t]
+
+
+@kernel
+def usual_marginals(params, records, means, deviations):
+    """Write mean (K, n) and deviation (n,) of the log-density of the observed fields, for records that lack some."""
+    K, D = params.means.shape
+    done = np.zeros(len(records), np.bool_)
+    members, fields = np.empty(len(records), np.int64), np.empty(D, np.int64)
+    for first in range(len(records)):
+        n_members, n_observed = _next_group(records, first, done, members, fields)
+        if n_members == 0 or n_observed == D:
+            continue
+        observed = fields[:n_observed]
+        mean, covariance = np.empty(n_observed), np.empty((n_observed, n_observed))
+        precision = np.empty((n_observed, n_observed))
+        for k in range(K):
+            _marginal(params.means[k], params.covariances[k], observed, mean, covariance)
+            value = -0.5 * (n_observed * (LOG_2PI + 1.0) + invert_covariance(covariance, precision))
+            for i in range(n_observed):
+                value -= np.log(params.scale[observed[i]])
+            for t in range(n_members):
+                means[k, members[t]] = value
+        for t in range(n_members):
+            deviations[members[t]] = np.sqrt(0.5 * n_observed)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""What a component density must know to live in a mixture or in a chain: eight generic functions.
+"""What a component density must know to live in a mixture or in a chain: nine generic functions.
 
 An emission is a NamedTuple of sizes and settings; its type chooses the functions. Records are handled in tiles of
 at most a few hundred, feature-major: `phi` is (n_statistics, n), log-densities are (n_components, n), so that every
@@ -8,6 +8,8 @@ loop runs along contiguous records and the two large products are matrix product
 * `windows(emission, primary, derived)`: named, shaped windows on those two vectors.
 * `encode(emission, params, records, phi)`: features of a tile; returns how many of its values are missing.
 * `log_densities(emission, params, records, phi, n_missing, out)`: (n_components, n), missing values marginalised.
+* `usual(emission, params, records, n_missing, means, deviations)`: mean (n_components, n) and standard deviation (n,)
+  that the log-density of the observed part of each record has if it is of that component.
 * `add_statistics(emission, params, records, phi, n_missing, weights, out)`: adds the weighted expected statistics. Row
   m of `weights` (M, n) and `out` (M, n_statistics) belongs to component m // (M // n_components); the rows of records
   with missing values may be set to zero in `weights`. Statistic 0 is the weight itself.
@@ -44,6 +46,12 @@ def encode(emission, params, records, phi):
 @generic
 def log_densities(emission, params, records, phi, n_missing, out):
     """Write the (n_components, n) log-densities of the observed part of each record."""
+    raise NotImplementedError
+
+
+@generic
+def usual(emission, params, records, n_missing, means, deviations):
+    """Write mean (n_components, n) and deviation (n,) of the log-density of what is observed of each record."""
     raise NotImplementedError
 
 

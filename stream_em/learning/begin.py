@@ -7,6 +7,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.em import e_step, model_sizes
+from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
@@ -23,6 +24,7 @@ from stream_em.learning.start import (
 )
 from stream_em.learning.state import State, new_state
 from stream_em.learning.tournament import Contender, Tournament
+from stream_em.learning.trim import outliers
 
 MORE_ITERATIONS = 30
 """EM iterations of each start on the whole sample, before they are ranked."""
@@ -48,9 +50,15 @@ def begin(
 ) -> Tournament:
     """Return the tournament of the best starts from the first (n, D) records, which all of them have learned.
 
-    With `agree` there is one, from the parameters that it returns when it is called with the best.
+    With `robust`, outliers among them are left out. With `agree` there is one, from the parameters that it returns
+    when it is called with the best.
     """
     rng = np.random.default_rng(course.settings.seed)
+    n_records = float(counts.sum())
+    robust = course.settings.robust
+    if robust is not None:
+        out = outliers(course, records, counts, robust)
+        records, counts = np.where(out[:, np.newaxis], np.nan, records), np.where(out, 0.0, counts)
     sample = sample_of(course.model, records, counts, rng)
     starts = short_runs(course.model, course.sized, sample, course.settings.starts, rng)
     if course.settings.starts > 1:
@@ -61,6 +69,7 @@ def begin(
         best = course.model.params(course.sized, found[0][1])
         found = [("agreed", course.model.from_params(agree(best))[1])]
     (champion, state), *others = [(name, _started_state(course, theta, records, counts)) for name, theta in found]
+    state.gate[LEFT_OUT] = n_records - counts.sum()
     first_round = FIRST_ROUND_WARMUPS * len(records)
     contenders = tuple(Contender(name, each, 0, first_round, 0, np.zeros(2)) for name, each in others)
     tournament = alone(course, state)._replace(champion=champion, contenders=contenders)

@@ -96,7 +96,8 @@ def _fitting(tensors: Tensors, prefix: str, like: Any) -> list[Any]:
     """Return the arrays of a NamedTuple by name, if they have the shapes and types of those in `like`."""
     found = []
     for name, expected in like._asdict().items():
-        array = tensors[prefix + name]
+        # Before there was a gate nothing was left out.
+        array = tensors.get(prefix + name, expected.copy()) if name == "gate" else tensors[prefix + name]
         if array.shape != expected.shape or array.dtype != expected.dtype:
             raise InputError(f"{prefix}{name} has shape {array.shape}, not {expected.shape}")
         found.append(array)

@@ -12,6 +12,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.em import maximise, records_behind, score
 from stream_em.errors import InputError
+from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
 from stream_em.learning.begin import alone, begin, begin_with
@@ -47,8 +48,12 @@ class Learner:
 
     The best few starts go on side by side until one is left; what is told is always of the best so far, the champion.
     If `recent` records are kept, challengers can enter later: by `challenge`, and every `restart_every` records. One
-    becomes the champion when its predictions have been better than chance allows at the error rate `delta`. Raises
-    `InputError` for impossible settings.
+    becomes the champion when its predictions have been better than chance allows at the error rate `delta`.
+
+    With `robust`, a number of standard deviations such as 10, records whose log-likelihood lies so far below what is
+    usual in every component are scored, but nothing is learned from them, and `drift` does not see them, as long as
+    they are less than a quarter of the latest 2,000. They are told by Gaussian theory: a squared Mahalanobis distance
+    has mean D and standard deviation sqrt(2D). Raises `InputError` for impossible settings.
 
     >>> import stream_em as sem
     >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
@@ -73,13 +78,14 @@ class Learner:
         recent: int = 0,
         restart_every: int | None = None,
         delta: float = 1e-3,
+        robust: float | None = None,
         drift: DriftSettings | None = None,
     ) -> None:
         check_model(model)
         self.model = model
         recent = RECENT_RECORDS if recent == 0 and (drift is not None or restart_every) else recent
         self.settings = LearnerSettings(
-            stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta
+            stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta, robust
         )
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
@@ -117,10 +123,15 @@ class Learner:
 
     @property
     def count(self) -> float:
-        """The total weight of all records so far: their number, if none was weighted."""
+        """The total weight of all records learned so far: their number, if none was weighted."""
         if self.state is not None:
             return float(self.state.totals[0])
         return float(sum(weights.sum() for _, weights in self._waiting))
+
+    @property
+    def left_out(self) -> float:
+        """The total weight of the records that were scored, but not learned: too surprising, with `robust`."""
+        return 0.0 if self.state is None else float(self.state.gate[LEFT_OUT])
 
     @property
     def mean_log_likelihood(self) -> float:

@@ -8,6 +8,8 @@ from stream_em.stepsize import Stepsize
 LARGEST_NUMBER = 2**53
 LEAST = {"refresh_every": 1, "starts": 1, "seed": 0, "inhibit": 0, "warmup": 1, "recent": 0, "restart_every": 1}
 """The least that each whole number may be."""
+LEAST_ROBUST = 2.0
+"""Standard deviations of the log-likelihood: what lies within fewer is not surprising."""
 MOST_RECENT = 10_000_000
 
 
@@ -23,6 +25,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recent: int = 0
     restart_every: int | None = None
     delta: float = 1e-3
+    robust: float | None = None
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -36,5 +39,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
         if not isinstance(self.delta, float) or not 0 < self.delta < 1:
             raise InputError(f"delta must be an error rate between 0 and 1, not {self.delta!r}")
+        if self.robust is not None:
+            number = isinstance(self.robust, int | float) and not isinstance(self.robust, bool)
+            if not number or not LEAST_ROBUST <= self.robust < float("inf"):
+                raise InputError(f"robust must be {LEAST_ROBUST:g} standard deviations or more, not {self.robust!r}")
+            msgspec.structs.force_setattr(self, "robust", float(self.robust))
         if self.recent > MOST_RECENT:
             raise InputError(f"recent must be at most {MOST_RECENT:,} records, which are held in memory")

@@ -127,25 +127,27 @@ def converge(sized: Any, theta: FloatArray, sample: Sample) -> None:
     iterate(sized, theta, np.zeros(model_sizes(sized)[3]), sample.records, sample.weights, LONG_RUN, LONG_RUN_GAIN)
 
 
-def kmeans_labels(points: FloatArray, n_clusters: int, rng: np.random.Generator) -> IntArray:
+def kmeans_labels(points: FloatArray, n_clusters: int, rng: np.random.Generator, kept: float = 1.0) -> IntArray:
     """Return the cluster (n,) of each point (n, D) after k-means++ seeding and a few Lloyd rounds.
 
-    Arthur & Vassilvitskii (2007). With fewer distinct points than clusters some clusters stay empty.
+    Arthur & Vassilvitskii (2007). With fewer distinct points than clusters some clusters stay empty. Only the nearest
+    share `kept` of the points moves a centre, and none beyond is more probable to be one than the farthest of these.
     """
     centres = points[[int(rng.integers(len(points)))]]
     nearest = _squared_distances(points, centres)[:, 0]
     while len(centres) < n_clusters:
-        total = nearest.sum()
-        chosen = int(rng.choice(len(points), p=nearest / total) if total > 0 else rng.integers(len(points)))
+        chance = np.minimum(nearest, np.quantile(nearest, kept))
+        total = chance.sum()
+        chosen = int(rng.choice(len(points), p=chance / total) if total > 0 else rng.integers(len(points)))
         centres = np.concatenate([centres, points[[chosen]]])
         nearest = np.minimum(nearest, _squared_distances(points, points[[chosen]])[:, 0])
-    labels = _squared_distances(points, centres).argmin(axis=1)
     for _ in range(LLOYD_ROUNDS):
-        members = np.eye(n_clusters)[labels]
+        distances = _squared_distances(points, centres)
+        nearest = distances.min(axis=1)
+        members = np.eye(n_clusters)[distances.argmin(axis=1)] * (nearest <= np.quantile(nearest, kept))[:, np.newaxis]
         sizes = members.sum(axis=0)[:, np.newaxis]
         centres = np.where(sizes > 0, members.T @ points / np.maximum(sizes, 1), centres)
-        labels = _squared_distances(points, centres).argmin(axis=1)
-    return np.asarray(labels, dtype=np.int64)
+    return np.asarray(_squared_distances(points, centres).argmin(axis=1), dtype=np.int64)
 
 
 def _squared_distances(points: FloatArray, centres: FloatArray) -> FloatArray:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray, IntArray
+from stream_em.kernels.gating import LEFT_OUT
 
 
 class Event(NamedTuple):
@@ -27,13 +28,15 @@ class State(NamedTuple):
     tally: IntArray
     """(3,): records since the start, then the M-steps in each row of `averages`."""
     totals: FloatArray
-    """(3,): the weight of all records, of those scored before they were learned, and their summed log-likelihood."""
+    """(3,): the weight of all that was learned, of what of it was scored before, and its summed log-likelihood."""
     worst: FloatArray
     """(D + 1,): the lowest log-likelihood since the last look for starved components, and its record."""
     clock: FloatArray
     """(1,): the weight of the records by which the stepsize goes; less than that of all makes it learn quicker."""
     faded: FloatArray
     """(2,): where the past fades with time: what is left of the weight of all records, and the latest time."""
+    gate: FloatArray
+    """(4,): what is known of records that were left out, see `stream_em.kernels.gating`."""
 
 
 def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features: int) -> State:
@@ -47,6 +50,7 @@ def new_state(theta: FloatArray, n_averaged: int, n_statistics: int, n_features:
         np.concatenate([[np.inf], np.zeros(n_features)]),
         np.zeros(1),
         np.array([0.0, -np.inf]),
+        np.array([0.0, 0.0, 1.0, 0.0]),
     )
 
 
@@ -62,6 +66,7 @@ def later_state(state: State, now: State) -> State:
     # What it knows does not fade while it is away.
     later.faded[:] = state.faded[0], now.faded[1]
     later.tally[:] = now.tally[0], 0, 0
+    later.gate[:] = now.gate
     return later
 
 
@@ -110,6 +115,8 @@ def merged_state(states: list[State]) -> State:
     state.tally[0] = sum(int(state.tally[0]) for state in states)
     state.clock[:] = np.sum([state.clock for state in states], axis=0)
     state.faded[:] = sum(state.faded[0] for state in states), max(state.faded[1] for state in states)
+    state.gate[:] = np.sum([share * each.gate for share, each in pairs], axis=0)
+    state.gate[LEFT_OUT] = sum(each.gate[LEFT_OUT] for each in states)
     return state
 
 

@@ -167,6 +167,7 @@ def _replaced(tournament: Tournament, winner: Contender, why: str, events: list[
     detail = f"{tournament.champion} by {winner.name}: ahead by {lead:.4g} nats in {n:,} records; {why}"
     events.append(Event(count, "replaced", detail))
     winner.state.totals[:] = tournament.state.totals
+    winner.state.gate[:] = tournament.state.gate
     others = tuple(each for each in tournament.contenders if each is not winner)
     for each in others:
         # Only over the same records does a difference of two ratios say how the two compare.

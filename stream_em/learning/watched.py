@@ -3,6 +3,8 @@
 import copy
 from typing import NamedTuple
 
+import numpy as np
+
 from stream_em.arrays import FloatArray
 from stream_em.learning.advance import Course
 from stream_em.learning.alarms import Alarm
@@ -42,11 +44,13 @@ def _up_to_an_alarm(course: Course, watched: Watched, *block: FloatArray) -> tup
     after is undone, by learning what came before once more.
     """
     # A single record cannot have an alarm before its end.
-    before = _copied(watched) if watched.watchers and len(block[0]) > 1 else watched
+    undoable = len(watched.watchers) > 0 and len(block[0]) > 1
+    before = (_copied(watched), block[1].copy()) if undoable else (watched, block[1])
     taken, watched, events, alarms = _look(course, watched, *block)
     first = min((taken - watcher.seen + alarm.at for watcher, alarm in alarms), default=taken)
     if 0 < first < taken:
-        taken, watched, events, alarms = _look(course, before, *(each[:first] for each in block))
+        watched, block[1][:] = before
+        taken, watched, events, alarms = _look(course, watched, *(each[:first] for each in block))
     tournament = watched.tournament
     for watcher, alarm in alarms:
         count = float(tournament.state.totals[0])
@@ -64,7 +68,10 @@ def _look(
     """Learn as much of a block as `compete` does; return that, what happened, and the alarms, of any record in it."""
     theta = watched.tournament.state.theta.copy()
     taken, tournament, events = compete(course, watched.tournament, *block)
-    records, _, probabilities, log_likelihood, _ = (each[:taken] for each in block)
+    records, counts, probabilities, log_likelihood, _ = (each[:taken] for each in block)
+    if course.settings.robust is not None:
+        # What is left out is no sign of drift: if it stays, the gate opens.
+        log_likelihood = np.where(counts > 0.0, log_likelihood, np.nan)
     changed = tournament.champion != watched.tournament.champion or any(event.kind == "reseeded" for event in events)
     alarms: list[tuple[Watcher, Alarm]] = []
     for watcher in watched.watchers:

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_em.em import ASSIGN, SCORE, accumulate, m_step, model_sizes, params_of, penalty, refresh, stats_of
+from stream_em.em import (
+    ASSIGN,
+    SCORE,
+    accumulate,
+    m_step,
+    model_sizes,
+    params_of,
+    penalty,
+    refresh,
+    stats_of,
+    surprise,
+)
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
@@ -26,6 +37,7 @@ from stream_em.emissions.interface import (
     sizes,
     windows,
 )
+from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import exp_relative_in_place, log_in_place
 
@@ -236,6 +248,11 @@ def _condition_rows(emission, past_given_end):
             row, out = emission[i * K + k], scratch[k]
             for p in range(P):
                 row[p] = out[p]
+
+
+@surprise.register(Chain)
+def _(model, params, records, log_densities, out):
+    emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
 @m_step.register(Chain)

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_em.em import ASSIGN, LEARN, SCORE, accumulate, m_step, model_sizes, params_of, penalty, refresh, stats_of
+from stream_em.em import (
+    ASSIGN,
+    LEARN,
+    SCORE,
+    accumulate,
+    m_step,
+    model_sizes,
+    params_of,
+    penalty,
+    refresh,
+    stats_of,
+    surprise,
+)
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
@@ -20,6 +32,7 @@ from stream_em.emissions.interface import (
     tile_length,
     windows,
 )
+from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import softmax_in_place
 
@@ -98,6 +111,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                         joint[k, t] *= weights[begin + t]
         if mode != SCORE:
             add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
+
+
+@surprise.register(Mixture)
+def _(model, params, records, log_densities, out):
+    emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
 @m_step.register(Mixture)

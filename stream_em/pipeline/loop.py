@@ -265,6 +265,7 @@ class Pipeline:
         if len(scored):
             self.status.log_likelihood = float(scored.mean())
             self.status.mean_log_likelihood = self.learner.mean_log_likelihood
+            self.status.left_out = self.learner.left_out
             self._scored[0] += len(scored)
             self._scored[1] += float(scored.sum())
 

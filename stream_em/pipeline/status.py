@@ -19,6 +19,8 @@ class Status:
     """Mean of the last block in nats a record, each record scored before it was learned."""
     mean_log_likelihood: float = math.nan
     """Running mean of the whole run."""
+    left_out: float = 0.0
+    """Records of the whole run that were scored, but not learned: see `robust`."""
     lag: tuple[int, str] | None = None
     trouble: str | None = None
     """What keeps the source from giving records, if anything."""
@@ -68,6 +70,7 @@ class GatheredStatus(Status):
             total = self._past[name] + sum(getattr(part, name) for part in parts)
             setattr(self, name, type(getattr(self, name))(total))
         self.records, self.rejected = self.session_records, self.session_rejected
+        self.left_out = sum(part.left_out for part in parts)
         self.log_likelihood = _mean(parts, "log_likelihood")
         self.mean_log_likelihood = _mean(parts, "mean_log_likelihood")
         lags = [part.lag for part in parts if part.lag is not None]

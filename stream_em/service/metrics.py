@@ -26,6 +26,9 @@ class StatusCollector(Collector):
         status = self._status
         yield CounterMetricFamily("stream_em_records", "Records of the whole run.", status.records)
         yield CounterMetricFamily("stream_em_bad_records", "Records that could not be used.", status.rejected)
+        yield CounterMetricFamily(
+            "stream_em_left_out_records", "Records scored but not learned: too surprising.", status.left_out
+        )
         yield GaugeMetricFamily(
             "stream_em_log_likelihood",
             "Mean predictive log-likelihood of the last block in nats a record.",
