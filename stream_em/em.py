@@ -65,6 +65,11 @@ def surprise(model, params, records, log_densities, out):
 
 
 @generic
+def spare(model, stats, n_records):
+    """Undo what was forgotten of components that are not visited, if the model is to; s is worth `n_records`."""
+
+
+@generic
 def m_step(model, stats, n_records, params):
     """Set the parameters to the maximiser given mean statistics that stand for `n_records` records, then `refresh`."""
     raise NotImplementedError
@@ -114,6 +119,7 @@ def online_em(
         accumulate(model, params, stats, block, block_weights, probabilities[begin:end], scores, LEARN)
         tally[0] += end - begin
         if tally[0] % refresh_every == 0 and tally[0] >= inhibit and s[1] > 0.0:
+            spare(model, stats, records_behind(s))
             m_step(model, stats, records_behind(s), params)
             update_averages(theta, averages, tally, tally[0] - refresh_every)
         begin = end

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,19 @@ def test_fit_equals_the_library(run, data):
     assert told["records"] == 3000
     assert told["created"] is None
     assert told | {"params": 0} | json.loads(as_json(learner, False)) == told
+
+
+def test_what_was_left_out_is_shown(run, tmp_path):
+    X = np.random.default_rng(0).normal(size=(3000, 2))
+    X[1000:1010] += 1000.0
+    np.save(tmp_path / "data.npy", X)
+    code, out, _ = run("fit", tmp_path / "data.npy", *DIAG, "--robust", "10", "--out", tmp_path / "run")
+    assert code == 0
+    assert re.search(r"left out +10 records more", out)
+    seen = shown(run, tmp_path / "run")
+    assert (seen["left_out"], seen["count"]) == (10, 2990)
+    assert seen["settings"]["learner"]["robust"] == 10.0
+    assert "left out: 10 records so far" in run("show", tmp_path / "run")[1]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "npy"])

@@ -24,6 +24,7 @@ def get(address, path):
 
 def test_metrics_are_what_the_status_says():
     status = Status(records=1000, rejected=3, log_likelihood=-2.5, mean_log_likelihood=-2.75, lag=(77, "bytes"))
+    status.left_out = 12.0
     status.blocks, status.block_seconds, status.last_snapshot = 4, 0.5, time.time() - 60
     with serving(status, Serve(port=0)) as address:
         assert address.startswith("http://127.0.0.1:")
@@ -33,6 +34,7 @@ def test_metrics_are_what_the_status_says():
     values = {name: sample.value for name, sample in samples.items()}
     assert values["stream_em_records_total"] == 1000
     assert values["stream_em_bad_records_total"] == 3
+    assert values["stream_em_left_out_records_total"] == 12
     assert values["stream_em_log_likelihood"] == -2.5
     assert values["stream_em_mean_log_likelihood"] == -2.75
     assert (values["stream_em_lag"], samples["stream_em_lag"].labels) == (77, {"unit": "bytes"})

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import online_em, records_behind
+from stream_em.em import online_em
 from stream_em.learning.settings import LearnerSettings
 from stream_em.learning.start import enough_records
 from stream_em.learning.state import Event, State, cut, note_scores
@@ -82,7 +82,7 @@ def advance(
 
 def _revive(model: Settings, sized: Any, state: State) -> list[Event]:
     """Move the most starved component, if any, to the record that the model explained worst."""
-    records = model.component_mass(sized, state.s) * records_behind(state.s)
+    records = model.component_records(sized, state.s)
     k = int(records.argmin())
     starved = records[k] < STARVED_RECORDS and np.isfinite(state.worst[0]) and "means" not in model.frozen
     if starved:

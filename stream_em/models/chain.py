@@ -24,6 +24,7 @@ from stream_em.em import (
     params_of,
     penalty,
     refresh,
+    spare,
     stats_of,
     surprise,
 )
@@ -40,18 +41,23 @@ from stream_em.emissions.interface import (
 from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import exp_relative_in_place, log_in_place
+from stream_em.kernels.sparing import restored
 
 SMALLEST_LIKELIHOOD = 1e-307
 BLOCK_NUMBERS = 16384
 
 
 class Chain(NamedTuple):
-    """Sizes and settings; the prior on each transition is `prior_records` pseudo-transitions."""
+    """Sizes and settings; the prior on each transition is `prior_records` pseudo-transitions.
+
+    `spared_records` of each state's emissions are not forgotten while it is not visited; transitions are.
+    """
 
     emission: Any
     learn_initial: int
     learn_transitions: int
     prior_records: float
+    spared_records: float = 0.0
 
 
 class ChainParams(NamedTuple):
@@ -67,8 +73,10 @@ class ChainStats(NamedTuple):
 
     transitions: np.ndarray  # (K, K, K)
     emission: np.ndarray  # (K K, P)
+    mass: np.ndarray  # (1,): summed weights, forgotten in any case; (0,) if nothing is spared
     state: np.ndarray  # (K,): the filter, P(present state | records so far); all 0 before the first record
     first_state: np.ndarray  # (K, K): P(first state i | present state k, records so far)
+    stood_for: np.ndarray  # (K,): records that each state's emissions stood for at the last M-step; (0,) likewise
 
 
 @model_sizes.register(Chain)
@@ -76,8 +84,9 @@ def _(model):
     K = model.emission.n_components
     n_primary, n_derived, n_statistics = sizes(model.emission)
     n_own = K + K * K + n_primary
-    n_blended = 2 + K * K * K + K * K * n_statistics
-    return n_own, n_own + n_derived, n_blended, n_blended + K + K * K
+    spares = int(model.spared_records > 0.0)
+    n_blended = 2 + K * K * K + K * K * n_statistics + spares
+    return n_own, n_own + n_derived, n_blended, n_blended + K + K * K + K * spares
 
 
 @params_of.register(Chain)
@@ -92,12 +101,17 @@ def _(model, theta):
 def _(model, s):
     K = model.emission.n_components
     P = sizes(model.emission)[2]
-    second, third = 2 + K * K * K, 2 + K * K * K + K * K * P
+    second = 2 + K * K * K
+    mass = second + K * K * P
+    third = mass + int(model.spared_records > 0.0)
+    fourth = third + K + K * K
     return ChainStats(
         s[2:second].reshape(K, K, K),
-        s[second:third].reshape(K * K, P),
+        s[second:mass].reshape(K * K, P),
+        s[mass:third],
         s[third : third + K],
-        s[third + K :].reshape(K, K),
+        s[third + K : fourth].reshape(K, K),
+        s[fourth:],
     )
 
 
@@ -140,6 +154,8 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     if mode != SCORE:
         for k in range(K):
             stats.state[k] = state[k]
+        for i in range(len(stats.mass)):
+            stats.mass[i] += weights.sum()
 
 
 @kernel
@@ -255,15 +271,31 @@ def _(model, params, records, log_densities, out):
     emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
+@spare.register(Chain)
+def _(model, stats, n_records):
+    K = model.emission.n_components
+    # What later records take back from a state, because it was another, is restored too: that is about one record.
+    for i in range(len(stats.stood_for)):
+        own = 0.0
+        for k in range(K):
+            own += stats.emission[i * K + k, 0] * stats.state[k]
+        factor = restored(n_records * own / stats.mass[0], model.spared_records, stats.stood_for, i)
+        for k in range(K):
+            row = stats.emission[i * K + k]
+            for p in range(len(row)):
+                row[p] *= factor
+
+
 @m_step.register(Chain)
 def _(model, stats, n_records, params):
     K, P = model.emission.n_components, stats.emission.shape[1]
-    marginal, mass = np.zeros((K, P)), 0.0
+    marginal, in_rows = np.zeros((K, P)), 0.0
     for i in range(K):
         for k in range(K):
             for p in range(P):
                 marginal[i, p] += stats.emission[i * K + k, p] * stats.state[k]
-        mass += marginal[i, 0]
+        in_rows += marginal[i, 0]
+    mass = stats.mass[0] if model.spared_records > 0.0 else in_rows
     if mass > 0.0:
         for i in range(K):
             if model.learn_initial:
@@ -272,7 +304,7 @@ def _(model, stats, n_records, params):
                     params.initial[i] += stats.first_state[i, k] * stats.state[k]
             if model.learn_transitions:
                 _transition_row(model, stats, i, n_records / mass, params.transitions[i])
-        maximise(model.emission, marginal, n_records, params.emission)
+        maximise(model.emission, marginal, n_records * (in_rows / mass), params.emission)
 
 
 @kernel

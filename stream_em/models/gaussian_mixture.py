@@ -29,8 +29,10 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
     """A mixture of Gaussian densities over independent records; NaN is missing and marginalised exactly.
 
     `covariance_prior` and `weight_prior` are the strengths of the priors in pseudo-records a component (0: maximum
-    likelihood, and a covariance may then only be kept from singularity, not drawn towards the data's). Parameters named
-    in `frozen` ("weights", "means", "covariances") keep their starting values.
+    likelihood, and a covariance may then only be kept from singularity, not drawn towards the data's). So many as
+    `spared_records` of a component's records are not forgotten while it is not visited: mean and covariance are still
+    there when it returns; its weight is forgotten like the others. In a tied covariance they go on to count. Parameters
+    named in `frozen` ("weights", "means", "covariances") keep their starting values.
 
     >>> GaussianMixture(n_components=3).covariance_type
     'full'
@@ -50,7 +52,8 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
 
     def sized(self, n_features: int) -> Mixture:
         """Return the compiled form for records of `n_features` features."""
-        return Mixture(self.emission(n_features), int("weights" not in self.frozen), float(self.weight_prior))
+        learn_weights = int("weights" not in self.frozen)
+        return Mixture(self.emission(n_features), learn_weights, float(self.weight_prior), float(self.spared_records))
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta in the units of the records (n, D), every component at their overall mean and covariance."""
@@ -82,7 +85,8 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each component's share (K,) of the records in s."""
-        mass = stats_of(sized, s).emission[:, 0]
+        stats = stats_of(sized, s)
+        mass = stats.mass if len(stats.mass) else stats.emission[:, 0]
         return np.asarray(mass / mass.sum())
 
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
@@ -90,7 +94,10 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
         windows, stats = params_of(sized, theta), stats_of(sized, s)
         share = self.revived_share(sized, s)
         row = component_at(sized.emission, windows.emission, windows.weights, k, record)
-        stats.emission[k] = row * share * stats.emission[:, 0].sum()
+        mass = stats.mass if len(stats.mass) else stats.emission[:, 0]
+        stats.emission[k] = row * share * mass.sum()
+        if len(stats.mass):
+            stats.mass[k], stats.stood_for[k] = stats.emission[k, 0], 0.0
         windows.weights[k] = share
         windows.weights[:] /= windows.weights.sum()
         maximise(sized, theta, np.empty(0), 0.0)

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import params_of, records_behind
+from stream_em.em import params_of, records_behind, stats_of
 from stream_em.emissions.gaussian import CovarianceType, gaussian_emission, sketch
-from stream_em.models.interface import Settings
+from stream_em.errors import InputError
+from stream_em.models.interface import STRONGEST_PRIOR, Settings
 
 REVIVED_RECORDS = 20
 """How many records per feature a revived component is taken to stand for."""
@@ -18,12 +19,23 @@ class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
     covariance_type: CovarianceType = "full"
     covariance_prior: float = 0.01
+    spared_records: float = 0.0
 
     def emission(self, n_features: int) -> Any:
         """Return the compiled form of the emission."""
         return gaussian_emission(
             self.n_components, n_features, self.covariance_type, self.covariance_prior, self.frozen
         )
+
+    def _check(self, field: str, value: Any) -> None:
+        super()._check(field, value)
+        if field == "spared_records" and not 0 <= value <= STRONGEST_PRIOR:
+            raise InputError(f"spared_records must be a number of records from 0 to {STRONGEST_PRIOR:g}, not {value}")
+
+    def component_records(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return how many records (K,) each component's mean and covariance stand for."""
+        records, stats = super().component_records(sized, s), stats_of(sized, s)
+        return np.maximum(records, stats.stood_for) if len(stats.stood_for) else records
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""

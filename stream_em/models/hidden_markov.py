@@ -29,8 +29,10 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     """A hidden Markov model with Gaussian emissions over one endless sequence; NaN is missing and marginalised exactly.
 
     `covariance_prior` is the strength of the covariances' prior in pseudo-records a state, `transition_prior` that of
-    each transition in pseudo-transitions (0: maximum likelihood). Parameters named in `frozen` ("initial",
-    "transitions", "means", "covariances") keep their starting values.
+    each transition in pseudo-transitions (0: maximum likelihood). So many as `spared_records` of a state's records are
+    not forgotten while it is not visited: mean and covariance are still there when it returns; transitions are
+    forgotten. Parameters named in `frozen` ("initial", "transitions", "means", "covariances") keep their starting
+    values.
 
     >>> HiddenMarkov(n_components=3).name
     'hidden-markov'
@@ -51,6 +53,7 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
             int("initial" not in self.frozen),
             int("transitions" not in self.frozen),
             float(self.transition_prior),
+            float(self.spared_records),
         )
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
@@ -84,7 +87,10 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each state's share (K,) of the records in s."""
         stats = stats_of(sized, s)
-        mass = stats.emission[:, 0].reshape(self.n_components, -1) @ stats.state
+        if len(stats.stood_for):
+            mass = stats.transitions.sum(axis=0) @ stats.state
+        else:
+            mass = stats.emission[:, 0].reshape(self.n_components, -1) @ stats.state
         return np.asarray(mass / mass.sum())
 
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
@@ -94,7 +100,8 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
         mass = self.component_mass(sized, s)
         row = component_at(sized.emission, found.emission, mass, k, record)
         rows = stats.emission.reshape(self.n_components, self.n_components, -1)
-        rows[k] = row * share * (rows[:, :, 0].sum(axis=0) @ stats.state)
+        rows[k] = row * share * (stats.mass[0] if len(stats.mass) else rows[:, :, 0].sum(axis=0) @ stats.state)
+        stats.stood_for[k : k + 1] = 0.0
         total = (stats.transitions @ stats.state).sum()
         stats.transitions[:, k] = stats.transitions[k] = share * total / self.n_components
         found.transitions[:, k] = np.maximum(found.transitions[:, k], share)

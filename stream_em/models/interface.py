@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from stream_em.arrays import FloatArray
+from stream_em.em import records_behind
 from stream_em.errors import InputError
 
 MOST_COMPONENTS = 10_000
@@ -96,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each component's share (K,) of the records in the statistics."""
         raise NotImplementedError
+
+    def component_records(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return how many records (K,) each component stands for; one that stands for next to none is started anew."""
+        return np.asarray(self.component_mass(sized, s) * records_behind(s))
 
     def reseed(self, sized: Any, theta: FloatArray, s: FloatArray, k: int, record: FloatArray) -> None:
         """Start component k anew at a record (D,)."""

@@ -18,6 +18,7 @@ from stream_em.em import (
     params_of,
     penalty,
     refresh,
+    spare,
     stats_of,
     surprise,
 )
@@ -35,16 +36,22 @@ from stream_em.emissions.interface import (
 from stream_em.emissions.surprise import emission_surprise
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import softmax_in_place
+from stream_em.kernels.sparing import restored
 
 SMALLEST_WEIGHT = 1e-300
 
 
 class Mixture(NamedTuple):
-    """Sizes and settings; the prior on the weights is `prior_records` pseudo-records a component."""
+    """Sizes and settings; the prior on the weights is `prior_records` pseudo-records a component.
+
+    `spared_records` of each component are not forgotten while it is not visited. Its weight is, so that has a mass of
+    its own in s then.
+    """
 
     emission: Any
     learn_weights: int
     prior_records: float
+    spared_records: float = 0.0
 
 
 class MixtureParams(NamedTuple):
@@ -59,14 +66,22 @@ class MixtureStats(NamedTuple):
     """Windows on s."""
 
     emission: np.ndarray  # (K, P); column 0 is the mean responsibility
+    mass: np.ndarray  # (K,): the same, forgotten in any case; (0,) if nothing is spared
+    stood_for: np.ndarray  # (K,): records that the rows of `emission` stood for at the last M-step; (0,) likewise
 
 
 @model_sizes.register(Mixture)
 def _(model):
     K = model.emission.n_components
     n_primary, n_derived, n_statistics = sizes(model.emission)
-    n_s = 2 + K * n_statistics
-    return K + n_primary, 2 * K + n_primary + n_derived, n_s, n_s
+    n_spared = _n_spared(model)
+    n_blended = 2 + K * n_statistics + n_spared
+    return K + n_primary, 2 * K + n_primary + n_derived, n_blended, n_blended + n_spared
+
+
+@kernel
+def _n_spared(model):
+    return model.emission.n_components if model.spared_records > 0.0 else 0
 
 
 @params_of.register(Mixture)
@@ -79,7 +94,9 @@ def _(model, theta):
 
 @stats_of.register(Mixture)
 def _(model, s):
-    return MixtureStats(s[2:].reshape(model.emission.n_components, sizes(model.emission)[2]))
+    K, P, n_spared = model.emission.n_components, sizes(model.emission)[2], _n_spared(model)
+    end = 2 + K * P
+    return MixtureStats(s[2:end].reshape(K, P), s[end : end + n_spared], s[end + n_spared :])
 
 
 @accumulate.register(Mixture)
@@ -110,6 +127,9 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                     if both:
                         joint[k, t] *= weights[begin + t]
         if mode != SCORE:
+            for k in range(len(stats.mass)):
+                for t in range(n):
+                    stats.mass[k] += joint[k, t]
             add_statistics(emission, params.emission, part, phi, n_missing, joint, stats.emission)
 
 
@@ -118,18 +138,30 @@ def _(model, params, records, log_densities, out):
     emission_surprise(model.emission, params.emission, records, log_densities, out)
 
 
+@spare.register(Mixture)
+def _(model, stats, n_records):
+    total = stats.mass.sum()
+    for k in range(len(stats.mass) if total > 0.0 else 0):
+        row = stats.emission[k]
+        factor = restored(n_records * row[0] / total, model.spared_records, stats.stood_for, k)
+        for p in range(len(row)):
+            row[p] *= factor
+
+
 @m_step.register(Mixture)
 def _(model, stats, n_records, params):
     K = model.emission.n_components
-    mass = 0.0
+    mass = stats.mass if model.spared_records > 0.0 else stats.emission[:, 0]
+    total, in_rows = 0.0, 0.0
     for k in range(K):
-        mass += stats.emission[k, 0]
-    if mass > 0.0:
+        total += mass[k]
+        in_rows += stats.emission[k, 0]
+    if total > 0.0:
         for k in range(K if model.learn_weights else 0):
-            n_k = n_records * stats.emission[k, 0] / mass
+            n_k = n_records * mass[k] / total
             params.weights[k] = (n_k + model.prior_records) / (n_records + K * model.prior_records)
         _set_log_weights(params)
-        maximise(model.emission, stats.emission, n_records, params.emission)
+        maximise(model.emission, stats.emission, n_records * (in_rows / total), params.emission)
 
 
 @refresh.register(Mixture)

@@ -31,6 +31,7 @@ def facts_table(run: Run) -> str:
     if run.learner is not None:
         rows |= {
             "records learned": count(run.learner.count),
+            "records left out": count(run.learner.left_out) if run.learner.left_out else "",
             "model": run.learner.model.name,
             "model settings": settings(run.learner.model),
             "learner settings": settings(run.learner.settings),
