@@ -57,4 +57,5 @@ def _trimmed_run(course: Course, theta: FloatArray, sample: Sample, labels: Floa
         e_step(course.sized, theta, s, np.where(kept[:, np.newaxis], records, np.nan), weights * kept)
         maximise(course.sized, theta, s, float((weights * kept).sum()))
     scores = score(course.sized, theta, s, records)[1]
-    return float(scores[scores >= np.quantile(scores, MOST_LEFT_OUT)].sum())
+    kept = scores >= np.quantile(scores, MOST_LEFT_OUT)
+    return float(weights[kept] @ scores[kept])
