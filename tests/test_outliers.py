@@ -248,6 +248,16 @@ def test_scattered_outliers_among_the_first_records_do_not_spoil_the_start(n_fea
     assert learner.left_out + learner.count == len(X)
 
 
+def test_a_small_cluster_with_heavy_tails_is_not_taken_for_outliers():
+    rng = np.random.default_rng(0)
+    params, n = truth(2), 20_000
+    tails = np.sqrt(10.0 / rng.chisquare(10, n))[:, np.newaxis]
+    X = 2 * params.means[rng.choice(K, size=n, p=params.weights)] + rng.normal(size=(n, 2)) * tails
+    learner = fed(sem.Learner(sem.GaussianMixture(K), robust=ROBUST), X)
+    assert learner.left_out < 0.005 * n
+    np.testing.assert_allclose(np.sort(learner.params.weights), np.sort(params.weights), atol=0.02)
+
+
 @pytest.mark.parametrize("kind", ["random", "point"])
 @pytest.mark.parametrize("n_features", [2, 16])
 def test_ten_percent_of_outliers_change_nothing_in_a_chain(n_features, kind):
