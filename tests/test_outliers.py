@@ -316,6 +316,19 @@ def test_a_component_that_moves_alone_is_found_again_by_a_challenger():
     assert np.abs(learner.params.means - (params.means[2] + [60.0, 0.0])).max(axis=1).min() < 0.3
 
 
+def test_who_says_that_the_stream_has_changed_opens_the_gate():
+    params = truth(2)
+    X = mixture_of(params, 3000)
+    X[1000:1050], X[2000:2050] = 500.0, 500.0
+    learner = sem.Learner(sem.GaussianMixture(K), params=params, robust=ROBUST, recent=500)
+    learner.learn(X[:1500])
+    assert learner.left_out == 50
+    learner.challenge("by hand")
+    learner.learn(X[1500:])
+    assert learner.left_out == 50
+    assert not [event for event in learner.events if "would be" in event.detail]
+
+
 def test_a_slow_drift_is_followed_and_nothing_of_it_left_out():
     params = truth(2)
     X = mixture_of(params, 40_000) + np.linspace(0.0, 20.0, 40_000)[:, np.newaxis]
