@@ -248,6 +248,16 @@ def test_scattered_outliers_among_the_first_records_do_not_spoil_the_start(n_fea
     assert learner.left_out + learner.count == len(X)
 
 
+def test_a_small_cluster_with_heavy_tails_is_not_taken_for_outliers():
+    rng = np.random.default_rng(0)
+    params, n = truth(2), 20_000
+    tails = np.sqrt(10.0 / rng.chisquare(10, n))[:, np.newaxis]
+    X = 2 * params.means[rng.choice(K, size=n, p=params.weights)] + rng.normal(size=(n, 2)) * tails
+    learner = fed(sem.Learner(sem.GaussianMixture(K), robust=ROBUST), X)
+    assert learner.left_out < 0.005 * n
+    np.testing.assert_allclose(np.sort(learner.params.weights), np.sort(params.weights), atol=0.02)
+
+
 @pytest.mark.parametrize("kind", ["random", "point"])
 @pytest.mark.parametrize("n_features", [2, 16])
 def test_ten_percent_of_outliers_change_nothing_in_a_chain(n_features, kind):
@@ -304,6 +314,19 @@ def test_a_component_that_moves_alone_is_found_again_by_a_challenger():
     fed(learner, X)
     assert any(event.kind == "drift" and 8000 < event.at < 9500 for event in learner.events)
     assert np.abs(learner.params.means - (params.means[2] + [60.0, 0.0])).max(axis=1).min() < 0.3
+
+
+def test_who_says_that_the_stream_has_changed_opens_the_gate():
+    params = truth(2)
+    X = mixture_of(params, 3000)
+    X[1000:1050], X[2000:2050] = 500.0, 500.0
+    learner = sem.Learner(sem.GaussianMixture(K), params=params, robust=ROBUST, recent=500)
+    learner.learn(X[:1500])
+    assert learner.left_out == 50
+    learner.challenge("by hand")
+    learner.learn(X[1500:])
+    assert learner.left_out == 50
+    assert not [event for event in learner.events if "would be" in event.detail]
 
 
 def test_a_slow_drift_is_followed_and_nothing_of_it_left_out():

@@ -24,9 +24,9 @@ def leave_out(surprise, most, gate, counts):
         if counts[t] == 0.0:
             continue
         kept = KEPT if counts[t] == 1.0 else KEPT ** counts[t]
-        gate[0] = kept * gate[0] + (1.0 - kept if surprise[t] > most else 0.0)
-        if surprise[t] > most and gate[0] <= MOST_LEFT_OUT:
-            gate[1] += counts[t]
+        gate[SHARE] = kept * gate[SHARE] + (1.0 - kept if surprise[t] > most else 0.0)
+        if surprise[t] > most and gate[SHARE] <= MOST_LEFT_OUT:
+            gate[LEFT_OUT] += counts[t]
             counts[t] = 0.0
             left_out += 1
     return left_out

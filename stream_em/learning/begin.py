@@ -11,6 +11,7 @@ from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
+from stream_em.learning.outliers import outliers
 from stream_em.learning.recent import no_records, remember
 from stream_em.learning.start import (
     LONG_RUN_GAIN,
@@ -24,7 +25,6 @@ from stream_em.learning.start import (
 )
 from stream_em.learning.state import State, new_state
 from stream_em.learning.tournament import Contender, Tournament
-from stream_em.learning.trim import outliers
 
 MORE_ITERATIONS = 30
 """EM iterations of each start on the whole sample, before they are ranked."""

@@ -56,7 +56,7 @@ def score_left(left: Left, probabilities: FloatArray, log_likelihood: FloatArray
 
 def open_gate(state: State) -> None:
     """Leave nothing out for a while: the stream is said to have changed."""
-    state.gate[SHARE] = 1.0
+    state.gate[SHARE] = state.gate[TOLD_OPEN] = 1.0
 
 
 def what_to_tell(state: State) -> list[Event]:

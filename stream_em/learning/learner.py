@@ -197,8 +197,9 @@ class Learner:
         They are made from the `latest` records (all that are kept if None), and again when all that are kept are of
         after now. Kinds: "fresh" k-means++ starts; the champion "adapted" to those records alone, or "quicker" with its
         stepsize of early on; each stored "regime"; the champion with one component "split" and two merged. If regimes
-        may enter, the champion as it was before the records that are kept is stored as one. Raises `InputError` for
-        another kind, if no recent records are kept, or if it has not started.
+        may enter, the champion as it was before the records that are kept is stored as one. With `robust`, nothing is
+        left out for a while. Raises `InputError` for another kind, if no recent records are kept, or if it has not
+        started.
         """
         check_kinds(kinds)
         if self.tournament is None or not self.settings.recent:
