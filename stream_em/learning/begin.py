@@ -8,6 +8,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.em import e_step, model_sizes
 from stream_em.learning.advance import Course
+from stream_em.learning.companions import accompanied
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
 from stream_em.learning.recent import no_records, remember
@@ -40,7 +41,8 @@ def begin_with(course: Course, theta: FloatArray) -> Tournament:
 
 def alone(course: Course, state: State) -> Tournament:
     """Return a tournament that nobody else is in."""
-    return Tournament("start", state, (), (), (), no_records(course.settings.recent, len(state.worst) - 1), None)
+    recent = no_records(course.settings.recent, len(state.worst) - 1)
+    return accompanied(course, Tournament("start", state, (), (), (), recent, None, (), np.ones(1)))
 
 
 def begin(

@@ -5,6 +5,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.learning.advance import Course, advance
 from stream_em.learning.challengers import FROM_RECENT, challenge
+from stream_em.learning.companions import Predictions, accompanied, predict_together
 from stream_em.learning.recent import remember
 from stream_em.learning.state import Event, copied
 from stream_em.learning.tournament import Tournament, settle, until_look
@@ -19,22 +20,25 @@ def compete(
     tournament: Tournament,
     records: FloatArray,
     counts: FloatArray,
-    probabilities: FloatArray,
-    log_likelihood: FloatArray,
+    champions: Predictions,
+    told: Predictions,
     timestamps: FloatArray,
 ) -> tuple[Tournament, list[Event]]:
     """Learn (n, D) records; return how the tournament stands then, and what happened.
 
-    `log_likelihood` (n,) and `probabilities` (n, K), unless (0, 0), are those of the champion before each
-    record was learned. Nothing depends on how a stream is cut, but for rounding.
+    What is `told` is predicted by the champion and its companions together; without any, it is the champion's.
+    Contenders are measured against it. Nothing depends on how a stream is cut, but for rounding.
     """
     events: list[Event] = []
     begin = 0
     while begin < len(records):
         part = slice(begin, min(len(records), begin + _until_due(course, tournament)))
         begin = part.stop
-        champion, scores, times = tournament.state, log_likelihood[part], timestamps[part]
-        events += advance(course, champion, records[part], counts[part], probabilities[part], scores, times)
+        champion, own, times = tournament.state, champions.of(part), timestamps[part]
+        events += advance(course, champion, records[part], counts[part], *own, times)
+        if tournament.companions:
+            predict_together(course, tournament, records[part], counts[part], own, told.of(part), times)
+        scores = told.log_likelihood[part]
         for each in tournament.contenders:
             own_scores = np.empty(len(scores))
             advance(course, each.state, records[part], counts[part], NO_PROBABILITIES, own_scores, times)
@@ -42,6 +46,8 @@ def compete(
         remember(tournament.recent, records[part], counts[part])
         tournament, happened = _what_is_due(course, tournament)
         events += happened
+        if tournament.state is not champion:
+            tournament = accompanied(course, tournament)
     return tournament, events
 
 

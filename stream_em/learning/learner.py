@@ -16,6 +16,7 @@ from stream_em.learning.advance import Course
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
 from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
+from stream_em.learning.companions import Predictions, leader, no_predictions
 from stream_em.learning.compete import compete
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.keep import tensors_of, tournament_from
@@ -73,13 +74,23 @@ class Learner:
         recent: int = 0,
         restart_every: int | None = None,
         delta: float = 1e-3,
+        half_lives: Sequence[float] = (),
         drift: DriftSettings | None = None,
     ) -> None:
         check_model(model)
         self.model = model
         recent = RECENT_RECORDS if drift is not None and recent == 0 else recent
         self.settings = LearnerSettings(
-            stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta
+            stepsize or Stepsize(),
+            refresh_every,
+            starts,
+            seed,
+            warmup,
+            inhibit,
+            recent,
+            restart_every,
+            delta,
+            tuple(half_lives),
         )
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
@@ -206,8 +217,10 @@ class Learner:
 
     def refresh(self) -> None:
         """Make the M-step now, whatever the schedule says."""
-        if self.state is not None and self.state.s[0] > 0:
-            maximise(self.sized, self.state.theta, self.state.s, records_behind(self.state.s))
+        states = [] if self.tournament is None else [self.tournament.state, *self.tournament.companions]
+        for state in states:
+            if state.s[0] > 0:
+                maximise(self.sized, state.theta, state.s, records_behind(state.s))
 
     def merge(self, *others: "Learner") -> "Learner":
         """Return a learner that has learned what these have, each from its own part of the data; none of them changes.
@@ -302,16 +315,17 @@ class Learner:
     ) -> None:
         """Learn records, and let challengers enter if those who watch say that the stream has changed."""
         assert self.tournament is not None
-        if self.watchers and len(probabilities) == 0:
-            probabilities = np.empty((len(records), self.model.n_components))
-        params = self.params if self.watchers else None
+        told = Predictions(probabilities, log_likelihood)
+        asked = len(probabilities) > 0 or len(self.watchers) > 0
+        own = no_predictions(len(records), self.model.n_components if asked else 0)
+        if not self.tournament.companions:
+            own = Predictions(probabilities if len(probabilities) else own.probabilities, log_likelihood)
+        params = self.model.params(self.sized, self.tournament.state.theta) if self.watchers else None
         champion = self.tournament.champion
-        self.tournament, events = compete(
-            self._course, self.tournament, records, counts, probabilities, log_likelihood, times
-        )
+        self.tournament, events = compete(self._course, self.tournament, records, counts, own, told, times)
         self.events += events
         for watcher in self.watchers:
-            for alarm in watcher.update(records, log_likelihood, probabilities, params):
+            for alarm in watcher.update(records, own.log_likelihood, own.probabilities, params):
                 self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
                 if alarm.drift:
                     self.challenge("drift", latest=watcher.seen - alarm.since)
@@ -356,8 +370,8 @@ class Learner:
 
     def _started(self) -> tuple[Any, State]:
         """Return the state, or, during the warm-up, the one that a start right now would give."""
-        if self.state is not None:
-            return self.sized, self.state
+        if self.tournament is not None:
+            return self.sized, leader(self.tournament)
         sized, tournament = self._start()
         return sized, tournament.state
 

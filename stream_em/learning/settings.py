@@ -9,6 +9,7 @@ LARGEST_NUMBER = 2**53
 LEAST = {"refresh_every": 1, "starts": 1, "seed": 0, "inhibit": 0, "warmup": 1, "recent": 0, "restart_every": 1}
 """The least that each whole number may be."""
 MOST_RECENT = 10_000_000
+MOST_HALF_LIVES = 16
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,6 +24,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recent: int = 0
     restart_every: int | None = None
     delta: float = 1e-3
+    half_lives: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -36,6 +38,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
         if not isinstance(self.delta, float) or not 0 < self.delta < 1:
             raise InputError(f"delta must be an error rate between 0 and 1, not {self.delta!r}")
+        if not all(1 <= each <= LARGEST_NUMBER for each in self.half_lives) or len(self.half_lives) > MOST_HALF_LIVES:
+            raise InputError(
+                f"half_lives must be at most {MOST_HALF_LIVES} numbers of records, 1 or more, not {self.half_lives!r}"
+            )
         if self.recent > MOST_RECENT:
             raise InputError(f"recent must be at most {MOST_RECENT:,} records, which are held in memory")
         if self.restart_every and not self.recent:

@@ -69,6 +69,10 @@ class Tournament(NamedTuple):
     """The champion as it was about one and two turns of the ring ago, oldest first."""
     recent: Recent
     follow_up: FollowUp | None
+    companions: tuple[State, ...]
+    """Copies of the champion that forget at the half-lives asked for."""
+    shares: FloatArray
+    """(1 + companions,): the probability of the champion, and of each of these, to predict the next record best."""
 
 
 def until_look(contender: Contender, at: int) -> int:
