@@ -4,7 +4,8 @@ Each is a matrix (n, D) in time order. Nothing looks ahead: prices become log re
 rounded gets uniform noise of one rounding unit (Theis, van den Oord & Bethge 2016), or a density has no meaning there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ from river.drift import datasets as annotated
 
 
 class Moving(NamedTuple):
-    """A stream, and the number of components of its models."""
+    """A stream, or several of one kind."""
 
     name: str
     n_components: int
-    records: Callable[[], np.ndarray]
+    """Of its models."""
+    records: tuple[Callable[[], np.ndarray], ...]
 
 
 def columns(dataset: Any, *names: str) -> np.ndarray:
@@ -61,31 +63,42 @@ def stocks() -> np.ndarray:
     return columns(datasets.SP500Stocks(), *names)
 
 
+def real(name: str, make: Callable[[], np.ndarray]) -> Moving:
+    """Return a real stream, of two components: calm and wild, or before and after."""
+    return Moving(name, 2, (make,))
+
+
 ANNOTATED = (
-    Moving("airline passengers", 2, lambda: log_returns(columns(annotated.AirlinePassengers(), "y"), lag=12)),
-    Moving("apple", 2, apple),
-    Moving("bitcoin", 2, lambda: log_returns(columns(annotated.Bitcoin(), "y"))),
-    Moving("brent", 2, lambda: log_returns(jittered(columns(annotated.BrentSpotPrice(), "y"), 0.01))),
-    Moving("occupancy", 2, occupancy),
-    Moving("run log", 2, run_log),
-    Moving("coal", 2, lambda: log_returns(columns(annotated.UKCoalEmploy(), "y"))),
+    real("airline passengers", lambda: log_returns(columns(annotated.AirlinePassengers(), "y"), lag=12)),
+    real("apple", apple),
+    real("bitcoin", lambda: log_returns(columns(annotated.Bitcoin(), "y"))),
+    real("brent", lambda: log_returns(jittered(columns(annotated.BrentSpotPrice(), "y"), 0.01))),
+    real("occupancy", occupancy),
+    real("run log", run_log),
+    real("coal employment", lambda: log_returns(columns(annotated.UKCoalEmploy(), "y"))),
 )
 SHIPPED = (
-    Moving("water flow", 2, lambda: jittered(columns(datasets.WaterFlow(), "y"), 0.01)),
-    Moving("ten stocks", 2, stocks),
+    real("water flow", lambda: jittered(columns(datasets.WaterFlow(), "y"), 0.01)),
+    real("ten stocks", stocks),
 )
 CENTRES, FEATURES = 5, 4
 
 
-def clusters(n: int, speed: float, seed: int = 1) -> np.ndarray:
+def clusters(n: int, speed: float, seed: int) -> np.ndarray:
     """Return (n, 4) records of five clusters that move by `speed` a record within the unit cube."""
     return taken(synth.RandomRBFDrift(seed, seed, 2, FEATURES, CENTRES, speed, CENTRES), n)
 
 
-def switching(n: int, width: int, seed: int = 1) -> np.ndarray:
-    """Return (n, 4) records of five clusters that others replace halfway, within about `width` records."""
+def replaced(n: int, width: int, seed: int) -> np.ndarray:
+    """Return (n, 4) records of five clusters that five others replace halfway, within about `width` records."""
     before, after = (synth.RandomRBF(seed + i, seed + i, 2, FEATURES, CENTRES) for i in (0, 1))
-    return taken(synth.ConceptDriftStream(before, after, seed, n // 2, width), n)
+    return taken(synth.ConceptDriftStream(before, after, position=n // 2, width=width, seed=seed), n)
+
+
+def returning(n: int, visits: int, seed: int) -> np.ndarray:
+    """Return (n, 4) records of five clusters and five others in turns."""
+    streams = [iter(synth.RandomRBF(seed + i, seed + i, 2, FEATURES, CENTRES)) for i in (0, 1)]
+    return np.concatenate([taken(streams[visit % 2], n // visits) for visit in range(visits)])
 
 
 def taken(stream: Any, n: int) -> np.ndarray:
@@ -93,9 +106,15 @@ def taken(stream: Any, n: int) -> np.ndarray:
     return np.array([list(x.values()) for x, _ in islice(stream, n)])
 
 
-def generated(n: int) -> Iterator[Moving]:
-    """Yield river's moving clusters, n records each."""
+def generated(n: int, seeds: Sequence[int]) -> Iterator[Moving]:
+    """Yield river's moving clusters, n records for each seed."""
     for speed in (0.0, 1e-5, 1e-4, 1e-3):
-        yield Moving(f"clusters moving by {speed:g}", CENTRES, lambda speed=speed: clusters(n, speed))
-    for width in (1, 2000):
-        yield Moving(f"clusters replaced within {width:,}", CENTRES, lambda width=width: switching(n, width))
+        yield of_seeds(f"clusters moving by {speed:g}", seeds, partial(clusters, n, speed))
+    for width in (100, 2000):
+        yield of_seeds(f"clusters replaced within {width:,}", seeds, partial(replaced, n, width))
+    yield of_seeds("clusters in turns", seeds, partial(returning, n, 4))
+
+
+def of_seeds(name: str, seeds: Sequence[int], make: Callable[[int], np.ndarray]) -> Moving:
+    """Return the streams that `make` gives for seeds."""
+    return Moving(name, CENTRES, tuple(partial(make, seed) for seed in seeds))
