@@ -10,6 +10,7 @@ THEMES = (
     "starts",
     "drift",
     "outliers",
+    "tracking",
     "chain",
     "files",
     "pipeline",

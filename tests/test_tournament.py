@@ -30,7 +30,10 @@ def drawn(case, n, seed=1):
 def competing(case, **options):
     """Return a learner with starts that differ, recent records and a schedule."""
     return sem.Learner(
-        case.model, **{"warmup": 100, "refresh_every": 50, "starts": 6, "recent": 150, "restart_every": 400} | options
+        case.model,
+        **{"warmup": 100, "refresh_every": 50, "starts": 6, "recent": 150, "restart_every": 400}
+        | {"half_lives": (20.0, 300.0)}
+        | options,
     )
 
 

@@ -9,6 +9,7 @@ from stream_em.arrays import FloatArray
 from stream_em.em import e_step, model_sizes
 from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
+from stream_em.learning.companions import accompanied
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
 from stream_em.learning.outliers import outliers
@@ -42,7 +43,8 @@ def begin_with(course: Course, theta: FloatArray) -> Tournament:
 
 def alone(course: Course, state: State) -> Tournament:
     """Return a tournament that nobody else is in."""
-    return Tournament("start", state, (), (), (), no_records(course.settings.recent, len(state.worst) - 1), None)
+    recent = no_records(course.settings.recent, len(state.worst) - 1)
+    return accompanied(course, Tournament("start", state, (), (), (), recent, None, (), np.ones(1)))
 
 
 def begin(

@@ -2,59 +2,65 @@
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
 from stream_em.learning.advance import CHECK_EVERY, Course, advance
+from stream_em.learning.batches import Batch, no_predictions
 from stream_em.learning.challengers import FROM_RECENT, challenge
+from stream_em.learning.companions import accompanied, predict_together
 from stream_em.learning.gate import gated, score_left, what_to_tell
 from stream_em.learning.recent import remember
 from stream_em.learning.state import Event, copied
 from stream_em.learning.tournament import Tournament, settle, until_look
 
-NO_PROBABILITIES = np.empty((0, 0))
 SCHEDULED: tuple[str, ...] = ("fresh", "split")
 """Challengers of a slow schedule: those that can leave a poor maximum."""
 
 
-def compete(
-    course: Course,
-    tournament: Tournament,
-    records: FloatArray,
-    counts: FloatArray,
-    probabilities: FloatArray,
-    log_likelihood: FloatArray,
-    timestamps: FloatArray,
-) -> tuple[int, Tournament, list[Event]]:
-    """Learn (n, D) records, up to where the champion is another or a component of it was moved, if there is one.
+def compete(course: Course, tournament: Tournament, batch: Batch) -> tuple[int, Tournament, list[Event]]:
+    """Learn a batch, up to where the champion is another or a component of it was moved, if there is one.
 
-    Returns how many were learned, how the tournament stands then, and what happened. `log_likelihood` (n,) and
-    `probabilities` (n, K), unless (0, 0), are those of the champion before each record was learned. What the champion
-    leaves out nobody learns, and its `counts` become 0. Nothing depends on how a stream is cut, but for rounding.
+    Returns how many records were learned, how the tournament stands then, and what happened. What the champion leaves
+    out nobody learns, and its counts become 0. Nothing depends on how a stream is cut, but for rounding.
     """
     events: list[Event] = []
     begin, first = 0, tournament.champion
-    while (
-        begin < len(records) and tournament.champion == first and not any(event.kind == "reseeded" for event in events)
-    ):
-        part = slice(begin, min(len(records), begin + _until_due(course, tournament)))
-        begin = part.stop
-        champion, scores, times = tournament.state, log_likelihood[part], timestamps[part]
-        learned, left = records[part], None
-        if course.settings.robust is not None:
-            learned, left = gated(course, champion, learned, counts[part])
-        told = probabilities[part]
-        if left is not None and len(told) == 0:
-            told = np.empty((len(learned), course.model.n_components))
-        events += advance(course, champion, learned, counts[part], told, scores, times)
-        for each in tournament.contenders:
-            own_scores = np.empty(len(scores))
-            advance(course, each.state, learned, counts[part], NO_PROBABILITIES, own_scores, times)
-            each.evidence[0] += counts[part] @ (own_scores - scores)
-        if left is not None:
-            score_left(left, told, scores)
-        remember(tournament.recent, learned, counts[part])
+    while begin < len(batch.records) and tournament.champion == first and not moved(events):
+        part = batch.of(slice(begin, begin + _until_due(course, tournament)))
+        begin += len(part.records)
+        champion = tournament.state
+        events += _learn(course, tournament, part)
         tournament, happened = _what_is_due(course, tournament)
         events += happened
+        if tournament.state is not champion:
+            tournament = accompanied(course, tournament)
     return begin, tournament, events
+
+
+def moved(events: list[Event]) -> bool:
+    """Tell whether a component of the champion was moved."""
+    return any(event.kind == "reseeded" for event in events)
+
+
+def _learn(course: Course, tournament: Tournament, batch: Batch) -> list[Event]:
+    """Let all learn a batch in which nothing else is due; return what happened to the champion."""
+    champion, left = tournament.state, None
+    if course.settings.robust is not None:
+        records, left = gated(course, champion, batch.records, batch.counts)
+        batch = batch._replace(records=records)
+    if left is not None and len(batch.champions.probabilities) == 0:
+        room = np.empty((len(batch.records), course.model.n_components))
+        batch = batch._replace(champions=batch.champions._replace(probabilities=room))
+    learned = batch.records, batch.counts
+    events = advance(course, champion, *learned, *batch.champions, batch.timestamps)
+    if tournament.companions:
+        predict_together(course, tournament, batch)
+    for each in tournament.contenders:
+        own = no_predictions(len(batch.records), 0)
+        advance(course, each.state, *learned, *own, batch.timestamps)
+        each.evidence[0] += batch.counts @ (own.log_likelihood - batch.told.log_likelihood)
+    if left is not None:
+        score_left(left, batch.champions, batch.told)
+    remember(tournament.recent, *learned)
+    return events
 
 
 def _until_due(course: Course, tournament: Tournament) -> int:

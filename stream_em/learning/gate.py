@@ -8,6 +8,7 @@ from stream_em.arrays import BoolArray, FloatArray
 from stream_em.em import least_surprise
 from stream_em.kernels.gating import LEFT_OUT, MEMORY, MOST_LEFT_OUT, NEXT_TOLD, SHARE, TOLD_OPEN, leave_out
 from stream_em.learning.advance import Course
+from stream_em.learning.batches import Predictions
 from stream_em.learning.state import Event, State
 
 SMALLEST = 1e-300
@@ -46,12 +47,14 @@ def gated(course: Course, state: State, records: FloatArray, counts: FloatArray)
     return learned, Left(out, log_densities[:, out])
 
 
-def score_left(left: Left, probabilities: FloatArray, log_likelihood: FloatArray) -> None:
-    """Write the scores of what was left out, by Bayes' rule: `probabilities` (n, K) are those without its evidence."""
-    joint = np.log(np.maximum(probabilities[left.out], SMALLEST)) + left.log_densities.T
+def score_left(left: Left, champions: Predictions, told: Predictions) -> None:
+    """Write the scores of what was left out, by Bayes' rule: the champion's probabilities are without its evidence."""
+    joint = np.log(np.maximum(champions.probabilities[left.out], SMALLEST)) + left.log_densities.T
     total = np.logaddexp.reduce(joint, axis=1)
-    log_likelihood[left.out] = total
-    probabilities[left.out] = np.exp(joint - total[:, np.newaxis])
+    for predictions in (champions, told):
+        predictions.log_likelihood[left.out] = total
+        if len(predictions.probabilities):
+            predictions.probabilities[left.out] = np.exp(joint - total[:, np.newaxis])
 
 
 def open_gate(state: State) -> None:

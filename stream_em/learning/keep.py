@@ -32,6 +32,7 @@ class Names(msgspec.Struct, forbid_unknown_fields=True):
     regimes: list[str] = []
     checkpoints: int = 0
     follow_up: FollowUp | None = None
+    companions: int = 0
 
 
 def tensors_of(tournament: Tournament) -> tuple[str, Tensors]:
@@ -43,6 +44,7 @@ def tensors_of(tournament: Tournament) -> tuple[str, Tensors]:
         [each.name for each in tournament.regimes],
         len(tournament.checkpoints),
         tournament.follow_up,
+        len(tournament.companions),
     )
     tensors: Tensors = dict(tournament.state._asdict())
     for i, contender in enumerate(tournament.contenders):
@@ -51,6 +53,10 @@ def tensors_of(tournament: Tournament) -> tuple[str, Tensors]:
         tensors |= _prefixed(f"regime.{i}", regime.state)
     for i, state in enumerate(tournament.checkpoints):
         tensors |= _prefixed(f"checkpoint.{i}", state)
+    for i, state in enumerate(tournament.companions):
+        tensors |= _prefixed(f"companion.{i}", state)
+    if tournament.companions:
+        tensors["companions.shares"] = tournament.shares
     if len(tournament.recent.records):
         tensors |= _prefixed("recent", tournament.recent)
     return msgspec.json.encode(names).decode(), tensors
@@ -73,13 +79,31 @@ def tournament_from(course: Course, text: str, tensors: Tensors) -> Tournament:
         )
     regimes = [Regime(name, state(f"regime.{i}.")) for i, name in enumerate(names.regimes)]
     checkpoints = [state(f"checkpoint.{i}.") for i in range(names.checkpoints)]
+    companions = tuple(state(f"companion.{i}.") for i in range(names.companions))
+    shares = like.shares
+    if companions:
+        shares = _fitting(tensors, "companions.", Shares(like.shares))[0]
     tournament = Tournament(
-        names.champion, state(""), tuple(contenders), tuple(regimes), tuple(checkpoints), recent, names.follow_up
+        names.champion,
+        state(""),
+        tuple(contenders),
+        tuple(regimes),
+        tuple(checkpoints),
+        recent,
+        names.follow_up,
+        companions,
+        shares,
     )
     unknown = tensors.keys() - tensors_of(tournament)[1].keys()
     if unknown:
         raise InputError(f"there is no array {min(unknown)}")
     return tournament
+
+
+class Shares(NamedTuple):
+    """The one array of all companions together."""
+
+    shares: Any
 
 
 class Evidence(NamedTuple):

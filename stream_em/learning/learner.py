@@ -15,8 +15,10 @@ from stream_em.errors import InputError
 from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
 from stream_em.learning.batch import check_frozen, check_model, record_weights_of
+from stream_em.learning.batches import Batch, Predictions, no_predictions
 from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
+from stream_em.learning.companions import leader
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
@@ -79,13 +81,24 @@ class Learner:
         restart_every: int | None = None,
         delta: float = 1e-3,
         robust: float | None = None,
+        half_lives: Sequence[float] = (),
         drift: DriftSettings | None = None,
     ) -> None:
         check_model(model)
         self.model = model
         recent = RECENT_RECORDS if recent == 0 and (drift is not None or restart_every) else recent
         self.settings = LearnerSettings(
-            stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta, robust
+            stepsize or Stepsize(),
+            refresh_every,
+            starts,
+            seed,
+            warmup,
+            inhibit,
+            recent,
+            restart_every,
+            delta,
+            robust,
+            tuple(half_lives),
         )
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
@@ -218,8 +231,10 @@ class Learner:
 
     def refresh(self) -> None:
         """Make the M-step now, whatever the schedule says."""
-        if self.state is not None and self.state.s[0] > 0:
-            maximise(self.sized, self.state.theta, self.state.s, records_behind(self.state.s))
+        states = [] if self.tournament is None else [self.tournament.state, *self.tournament.companions]
+        for state in states:
+            if state.s[0] > 0:
+                maximise(self.sized, state.theta, state.s, records_behind(state.s))
 
     def merge(self, *others: "Learner") -> "Learner":
         """Return a learner that has learned what these have, each from its own part of the data; none of them changes.
@@ -314,17 +329,13 @@ class Learner:
     ) -> None:
         """Learn records, and let challengers enter if those who watch say that the stream has changed."""
         assert self.tournament is not None
-        if self.watchers and len(probabilities) == 0:
-            probabilities = np.empty((len(records), self.model.n_components))
-        watched, events = compete_watched(
-            self._course,
-            Watched(self.tournament, self.watchers),
-            records,
-            counts,
-            probabilities,
-            log_likelihood,
-            times,
-        )
+        told = Predictions(probabilities, log_likelihood)
+        asked = len(probabilities) > 0 or len(self.watchers) > 0
+        champions = no_predictions(len(records), self.model.n_components if asked else 0)
+        if not self.tournament.companions:
+            champions = told if len(probabilities) else champions._replace(log_likelihood=log_likelihood)
+        batch = Batch(records, counts, times, champions, told)
+        watched, events = compete_watched(self._course, Watched(self.tournament, self.watchers), batch)
         self.tournament, self.watchers = watched
         self.events += events
 
@@ -366,8 +377,8 @@ class Learner:
 
     def _started(self) -> tuple[Any, State]:
         """Return the state, or, during the warm-up, the one that a start right now would give."""
-        if self.state is not None:
-            return self.sized, self.state
+        if self.tournament is not None:
+            return self.sized, leader(self.tournament)
         sized, tournament = self._start()
         return sized, tournament.state
 

@@ -11,6 +11,7 @@ LEAST = {"refresh_every": 1, "starts": 1, "seed": 0, "inhibit": 0, "warmup": 1, 
 LEAST_ROBUST = 2.0
 """Standard deviations of the log-likelihood: what lies within fewer is not surprising."""
 MOST_RECENT = 10_000_000
+MOST_HALF_LIVES = 16
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +27,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restart_every: int | None = None
     delta: float = 1e-3
     robust: float | None = None
+    half_lives: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -44,5 +46,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not number or not LEAST_ROBUST <= self.robust < float("inf"):
                 raise InputError(f"robust must be {LEAST_ROBUST:g} standard deviations or more, not {self.robust!r}")
             msgspec.structs.force_setattr(self, "robust", float(self.robust))
+        if not all(1 <= each <= LARGEST_NUMBER for each in self.half_lives) or len(self.half_lives) > MOST_HALF_LIVES:
+            raise InputError(
+                f"half_lives must be at most {MOST_HALF_LIVES} numbers of records, 1 or more, not {self.half_lives!r}"
+            )
         if self.recent > MOST_RECENT:
             raise InputError(f"recent must be at most {MOST_RECENT:,} records, which are held in memory")

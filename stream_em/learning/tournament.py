@@ -69,6 +69,10 @@ class Tournament(NamedTuple):
     """The champion as it was about one and two turns of the ring ago, oldest first."""
     recent: Recent
     follow_up: FollowUp | None
+    companions: tuple[State, ...]
+    """Copies of the champion that forget at the half-lives asked for."""
+    shares: FloatArray
+    """(1 + companions,): the probability of the champion, and of each of these, to predict the next record best."""
 
 
 def copied_tournament(tournament: Tournament) -> Tournament:
@@ -76,8 +80,13 @@ def copied_tournament(tournament: Tournament) -> Tournament:
     contenders = (
         each._replace(state=copied(each.state), evidence=each.evidence.copy()) for each in tournament.contenders
     )
-    recent = Recent._make(array.copy() for array in tournament.recent)
-    return tournament._replace(state=copied(tournament.state), contenders=tuple(contenders), recent=recent)
+    return tournament._replace(
+        state=copied(tournament.state),
+        contenders=tuple(contenders),
+        recent=Recent._make(array.copy() for array in tournament.recent),
+        companions=tuple(copied(state) for state in tournament.companions),
+        shares=tournament.shares.copy(),
+    )
 
 
 def until_look(contender: Contender, at: int) -> int:

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
 from stream_em.learning.advance import Course
 from stream_em.learning.alarms import Alarm
+from stream_em.learning.batches import Batch
 from stream_em.learning.challengers import KINDS, challenge_after_change
-from stream_em.learning.compete import compete
+from stream_em.learning.compete import compete, moved
 from stream_em.learning.state import Event
 from stream_em.learning.tournament import Tournament, copied_tournament
 from stream_em.learning.watching import Watcher
@@ -25,32 +25,31 @@ class Watched(NamedTuple):
     watchers: list[Watcher]
 
 
-def compete_watched(course: Course, watched: Watched, *block: FloatArray) -> tuple[Watched, list[Event]]:
-    """Learn a block whole as `compete` does; let challengers enter wherever those who watch raise an alarm."""
+def compete_watched(course: Course, watched: Watched, batch: Batch) -> tuple[Watched, list[Event]]:
+    """Learn a batch whole as `compete` does; let challengers enter wherever those who watch raise an alarm."""
     events: list[Event] = []
     begin = 0
-    while begin < len(block[0]):
-        part = tuple(each[begin : begin + LONGEST] for each in block)
-        taken, watched, happened = _up_to_an_alarm(course, watched, *part)
+    while begin < len(batch.records):
+        taken, watched, happened = _up_to_an_alarm(course, watched, batch.of(slice(begin, begin + LONGEST)))
         events += happened
         begin += taken
     return watched, events
 
 
-def _up_to_an_alarm(course: Course, watched: Watched, *block: FloatArray) -> tuple[int, Watched, list[Event]]:
-    """Learn a block, or what there is of it before the first alarm, and act on that; return how much was learned.
+def _up_to_an_alarm(course: Course, watched: Watched, batch: Batch) -> tuple[int, Watched, list[Event]]:
+    """Learn a batch, or what there is of it before the first alarm, and act on that; return how much was learned.
 
-    To look costs least if it is done for a whole block at once. So an alarm within it is found too late: then what came
+    To look costs least if it is done for a whole batch at once. So an alarm within it is found too late: then what came
     after is undone, by learning what came before once more.
     """
     # A single record cannot have an alarm before its end.
-    undoable = len(watched.watchers) > 0 and len(block[0]) > 1
-    before = (_copied(watched), block[1].copy()) if undoable else (watched, block[1])
-    taken, watched, events, alarms = _look(course, watched, *block)
+    undoable = len(watched.watchers) > 0 and len(batch.records) > 1
+    before = (_copied(watched), batch.counts.copy()) if undoable else (watched, batch.counts)
+    taken, watched, events, alarms = _look(course, watched, batch)
     first = min((taken - watcher.seen + alarm.at for watcher, alarm in alarms), default=taken)
     if 0 < first < taken:
-        watched, block[1][:] = before
-        taken, watched, events, alarms = _look(course, watched, *(each[:first] for each in block))
+        watched, batch.counts[:] = before
+        taken, watched, events, alarms = _look(course, watched, batch.of(slice(first)))
     tournament = watched.tournament
     for watcher, alarm in alarms:
         count = float(tournament.state.totals[0])
@@ -63,19 +62,22 @@ def _up_to_an_alarm(course: Course, watched: Watched, *block: FloatArray) -> tup
 
 
 def _look(
-    course: Course, watched: Watched, *block: FloatArray
+    course: Course, watched: Watched, batch: Batch
 ) -> tuple[int, Watched, list[Event], list[tuple[Watcher, Alarm]]]:
-    """Learn as much of a block as `compete` does; return that, what happened, and the alarms, of any record in it."""
+    """Learn as much of a batch as `compete` does; return that, what happened, and the alarms, of any record in it."""
     theta = watched.tournament.state.theta.copy()
-    taken, tournament, events = compete(course, watched.tournament, *block)
-    records, counts, probabilities, log_likelihood, _ = (each[:taken] for each in block)
+    taken, tournament, events = compete(course, watched.tournament, batch)
+    batch = batch.of(slice(taken))
+    probabilities, log_likelihood = batch.champions
     if course.settings.robust is not None:
         # What is left out is no sign of drift: if it stays, the gate opens.
-        log_likelihood = np.where(counts > 0.0, log_likelihood, np.nan)
-    changed = tournament.champion != watched.tournament.champion or any(event.kind == "reseeded" for event in events)
+        log_likelihood = np.where(batch.counts > 0.0, log_likelihood, np.nan)
+    changed = tournament.champion != watched.tournament.champion or moved(events)
     alarms: list[tuple[Watcher, Alarm]] = []
     for watcher in watched.watchers:
-        found = watcher.update(records, log_likelihood, probabilities, lambda: course.model.params(course.sized, theta))
+        found = watcher.update(
+            batch.records, log_likelihood, probabilities, lambda: course.model.params(course.sized, theta)
+        )
         alarms += [(watcher, alarm) for alarm in found]
         if changed:
             watcher.reset()
