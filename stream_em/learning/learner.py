@@ -47,6 +47,10 @@ class Learner:
     component and feature).
 
     The best few starts go on side by side until one is left; what is told is always of the best so far, the champion.
+    With `half_lives`, in records, companions that forget so quickly learn beside the champion. Then log-likelihoods and
+    posteriors of `learn` are those of all together, and parameters those of the one that predicts best lately: for a
+    world that moves, now quickly and now slowly. Each companion costs as much as the champion.
+
     If `recent` records are kept, challengers can enter later: by `challenge`, and every `restart_every` records. One
     becomes the champion when its predictions have been better than chance allows at the error rate `delta`. Raises
     `InputError` for impossible settings.
@@ -90,7 +94,7 @@ class Learner:
             recent,
             restart_every,
             delta,
-            tuple(half_lives),
+            tuple(np.atleast_1d(half_lives).tolist()),
         )
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
@@ -141,8 +145,19 @@ class Learner:
         return float(self.state.totals[2] / self.state.totals[1])
 
     @property
+    def shares(self) -> dict[str, float]:
+        """How probably the champion, and each companion by its half-life, predicts the next record best."""
+        if self.tournament is None:
+            return {}
+        names = ["champion", *(f"half-life {each:g}" for each in self.settings.half_lives)]
+        return dict(zip(names, self.tournament.shares.tolist(), strict=True))
+
+    @property
     def params(self) -> Any:
-        """The current parameters, in the records' units; raises `InputError` before the first record."""
+        """The current parameters in the records' units, with companions those of the one that predicts best lately.
+
+        Raises `InputError` before the first record.
+        """
         sized, state = self._started()
         return self.model.params(sized, state.theta)
 
@@ -315,11 +330,13 @@ class Learner:
     ) -> None:
         """Learn records, and let challengers enter if those who watch say that the stream has changed."""
         assert self.tournament is not None
-        told = Predictions(probabilities, log_likelihood)
-        asked = len(probabilities) > 0 or len(self.watchers) > 0
-        own = no_predictions(len(records), self.model.n_components if asked else 0)
-        if not self.tournament.companions:
-            own = Predictions(probabilities if len(probabilities) else own.probabilities, log_likelihood)
+        n, told = len(records), Predictions(probabilities, log_likelihood)
+        wanted = self.model.n_components if self.watchers or len(probabilities) else 0
+        own = told
+        if self.tournament.companions:
+            own = no_predictions(n, wanted)
+        elif len(probabilities) == 0:
+            own = told._replace(probabilities=np.empty((n if wanted else 0, wanted)))
         params = self.model.params(self.sized, self.tournament.state.theta) if self.watchers else None
         champion = self.tournament.champion
         self.tournament, events = compete(self._course, self.tournament, records, counts, own, told, times)

@@ -38,7 +38,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InputError(f"{name} must be a whole number, {least} or more, not {value!r}")
         if not isinstance(self.delta, float) or not 0 < self.delta < 1:
             raise InputError(f"delta must be an error rate between 0 and 1, not {self.delta!r}")
-        if not all(1 <= each <= LARGEST_NUMBER for each in self.half_lives) or len(self.half_lives) > MOST_HALF_LIVES:
+        numbers = all(isinstance(each, int | float) and 1 <= each <= LARGEST_NUMBER for each in self.half_lives)
+        if not numbers or len(self.half_lives) > MOST_HALF_LIVES:
             raise InputError(
                 f"half_lives must be at most {MOST_HALF_LIVES} numbers of records, 1 or more, not {self.half_lives!r}"
             )
