@@ -79,10 +79,10 @@ def tournament_from(course: Course, text: str, tensors: Tensors) -> Tournament:
         )
     regimes = [Regime(name, state(f"regime.{i}.")) for i, name in enumerate(names.regimes)]
     checkpoints = [state(f"checkpoint.{i}.") for i in range(names.checkpoints)]
+    if names.companions != len(like.companions):
+        raise InputError(f"there are {names.companions} companions, not {len(like.companions)}")
     companions = tuple(state(f"companion.{i}.") for i in range(names.companions))
-    shares = like.shares
-    if companions:
-        shares = _fitting(tensors, "companions.", Shares(like.shares))[0]
+    shares = _fitting(tensors, "companions.", Shares(like.shares))[0] if companions else like.shares
     tournament = Tournament(
         names.champion,
         state(""),

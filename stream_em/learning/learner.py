@@ -49,6 +49,10 @@ class Learner:
     component and feature).
 
     The best few starts go on side by side until one is left; what is told is always of the best so far, the champion.
+    With `half_lives`, in records, companions that forget so quickly learn beside the champion. Then log-likelihoods and
+    posteriors of `learn` are those of all together, and parameters those of the one that predicts best lately: for a
+    world that moves, now quickly and now slowly. Each companion costs as much as the champion.
+
     If `recent` records are kept, challengers can enter later: by `challenge`, and every `restart_every` records. One
     becomes the champion when its predictions have been better than chance allows at the error rate `delta`.
 
@@ -98,7 +102,7 @@ class Learner:
             restart_every,
             delta,
             robust,
-            tuple(half_lives),
+            tuple(np.atleast_1d(half_lives).tolist()),
         )
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
@@ -154,8 +158,19 @@ class Learner:
         return float(self.state.totals[2] / self.state.totals[1])
 
     @property
+    def shares(self) -> dict[str, float]:
+        """How probably the champion, and each companion by its half-life, predicts the next record best."""
+        if self.tournament is None:
+            return {}
+        names = ["champion", *(f"half-life {each:g}" for each in self.settings.half_lives)]
+        return dict(zip(names, self.tournament.shares.tolist(), strict=True))
+
+    @property
     def params(self) -> Any:
-        """The current parameters, in the records' units; raises `InputError` before the first record."""
+        """The current parameters in the records' units, with companions those of the one that predicts best lately.
+
+        Raises `InputError` before the first record.
+        """
         sized, state = self._started()
         return self.model.params(sized, state.theta)
 

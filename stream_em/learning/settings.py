@@ -46,7 +46,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not number or not LEAST_ROBUST <= self.robust < float("inf"):
                 raise InputError(f"robust must be {LEAST_ROBUST:g} standard deviations or more, not {self.robust!r}")
             msgspec.structs.force_setattr(self, "robust", float(self.robust))
-        if not all(1 <= each <= LARGEST_NUMBER for each in self.half_lives) or len(self.half_lives) > MOST_HALF_LIVES:
+        numbers = all(isinstance(each, int | float) and 1 <= each <= LARGEST_NUMBER for each in self.half_lives)
+        if not numbers or len(self.half_lives) > MOST_HALF_LIVES:
             raise InputError(
                 f"half_lives must be at most {MOST_HALF_LIVES} numbers of records, 1 or more, not {self.half_lives!r}"
             )

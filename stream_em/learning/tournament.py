@@ -4,11 +4,12 @@ All learn the same records, and each record is scored before it is learned, so t
 Those that begin with the stream settle it among themselves by successive halving: at each doubling of the records since
 the start the best becomes the champion, and the worse half is dropped (Jamieson & Talwalkar 2016).
 
-One that enters later is a challenger. If the champion's predictions are true, the product of likelihood ratios against
-it is a martingale of mean 1, which exceeds 1 / p at any time with a probability of at most p (Ville 1939). So a
-challenger becomes the champion when its summed log-likelihood ratio exceeds log(1 / p). It may begin badly and yet
-become the better one; so its sum begins anew with each of its rounds, which end at each doubling of its age, and round
-j = 0, 1, ... has a share p = delta / ((j + 1) (j + 2) rivals) of the error rate.
+One that enters later is a challenger. If the predictions that users see (the champion's, or what it and its companions
+predict together) are true, the product of likelihood ratios against them is a martingale of mean 1, which exceeds 1 / p
+at any time with a probability of at most p (Ville 1939). So a challenger becomes the champion when its summed
+log-likelihood ratio exceeds log(1 / p). It may begin badly and yet become the better one; so its sum begins anew with
+each of its rounds, which end at each doubling of its age, and round j = 0, 1, ... has a share
+p = delta / ((j + 1) (j + 2) rivals) of the error rate.
 """
 
 from math import log
