@@ -19,6 +19,7 @@ from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
 from stream_em.learning.compete import compete
 from stream_em.learning.drift import DriftSettings
+from stream_em.learning.gate import open_gate
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
@@ -202,9 +203,14 @@ class Learner:
         started.
         """
         check_kinds(kinds)
+        self._challenge(reason, tuple(dict.fromkeys(kinds)), latest, opens=True)
+
+    def _challenge(self, reason: str, kinds: tuple[str, ...], latest: int | None, opens: bool) -> None:
+        """Let challengers enter; if it `opens` the gate, what was left out counts for a while."""
         if self.tournament is None or not self.settings.recent:
             raise InputError("challenge: a learner needs recent records, such as recent=5000, and to have started")
-        kinds = tuple(dict.fromkeys(kinds))
+        if opens and self.settings.robust is not None:
+            open_gate(self.tournament.state)
         self.tournament, events = challenge_after_change(self._course, self.tournament, reason, kinds, latest)
         self.events += events
 
@@ -328,7 +334,8 @@ class Learner:
             for alarm in watcher.update(records, watched, probabilities, params):
                 self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
                 if alarm.drift:
-                    self.challenge("drift", latest=watcher.seen - alarm.since)
+                    # A component without records may have moved to where they are left out now.
+                    self._challenge("drift", KINDS, watcher.seen - alarm.since, opens=alarm.statistic == "mass")
             if self.tournament.champion != champion or any(event.kind == "reseeded" for event in events):
                 watcher.reset()
 
