@@ -370,3 +370,15 @@ def test_a_slow_drift_is_followed_and_nothing_of_it_left_out():
 def test_an_impossible_setting_is_refused(wrong):
     with pytest.raises(sem.InputError, match="robust must be 2 standard deviations or more"):
         sem.Learner(sem.GaussianMixture(), robust=wrong)
+
+
+class Unsurprised(sem.GaussianMixture, frozen=True):
+    """A model that does not know how surprising a record is."""
+
+    tells_surprise = False
+
+
+def test_a_model_that_cannot_tell_outliers_refuses():
+    sem.Learner(Unsurprised())
+    with pytest.raises(sem.InputError, match="gaussian-mixture: robust is not for this model"):
+        sem.Learner(Unsurprised(), robust=ROBUST)

@@ -88,6 +88,8 @@ class Learner:
         self.settings = LearnerSettings(
             stepsize or Stepsize(), refresh_every, starts, seed, warmup, inhibit, recent, restart_every, delta, robust
         )
+        if robust is not None and not model.tells_surprise:
+            raise InputError(f"{model.name}: robust is not for this model, which cannot tell what is surprising")
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
         self.fields: tuple[str, ...] = ()
