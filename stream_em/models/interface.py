@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which parameters `frozen` may name."""
     exchangeable: ClassVar[bool]
     """Whether the order of the records does not matter."""
+    tells_surprise: ClassVar[bool] = False
+    """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
