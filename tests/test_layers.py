@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "stream_em"
 FLOORS = ["version", "errors", "arrays", "kernels", "stepsize", "emissions", "em", "models", "streams", "learning"]
 FLOORS += [
     "sinks",
+    "unmixing",
     "config",
     "configcheck",
     "configfile",

@@ -1,0 +1,1 @@
+"""Superimposed signals, separated while they arrive."""
