@@ -52,14 +52,14 @@ clean:
 	@touch $@
 
 .venv/installed: .venv/pip pyproject.toml
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka,confluent]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio,edf,kafka,confluent]"
 	@$(PIP) --constraint constraints.txt --group dev
 	@touch $@
 
 .venv/installed-kafka: .venv/installed
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio,kafka]"
 	@touch $@

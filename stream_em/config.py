@@ -10,9 +10,11 @@ from stream_em.errors import InputError
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.settings import LearnerSettings
 from stream_em.models.interface import Settings
+from stream_em.streams.formats import is_sampled
 from stream_em.streams.kafka.connection import Connection
 from stream_em.streams.kafka.names import check_topic
 from stream_em.streams.kafka.settings import KafkaSettings
+from stream_em.streams.signals import SampleType
 
 SinkType = Literal["jsonl", "csv", "parquet", "kafka"]
 What = Literal["posteriors", "log-likelihoods", "parameters", "events"]
@@ -20,6 +22,7 @@ OnError = Literal["fail", "skip", "dead-letter"]
 LONGEST_INTERVAL = 366 * 86400.0
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_INTERVAL)]
 Count = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(gt=0)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
@@ -32,7 +35,9 @@ class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
 
     path: Annotated[str | list[str], Meta(description="a file, folder or pattern, or a list of these")]
     fields: Annotated[list[str] | None, Meta(description="columns to learn from, in this order; default all")] = None
-    format: Annotated[str | None, Meta(description="csv, tsv, jsonl, parquet, arrow, npy; default: the suffix")] = None
+    format: Annotated[
+        str | None, Meta(description="csv, tsv, jsonl, parquet, arrow, npy, audio, edf, pcm; default: the suffix")
+    ] = None
     time: Annotated[
         str | None, Meta(description="the column with each record's time in seconds since 1970; not learned")
     ] = None
@@ -45,6 +50,15 @@ class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
     ] = "fail"
     max_error_rate: Annotated[float, Meta(gt=0, le=1, description="stop above this share of unusable records …")] = 0.5
     error_window: Annotated[int, Meta(ge=1, le=1 << 40, description="… among so many, or a block if longer")] = 1000
+    sample_rate: Annotated[Rate | None, Meta(description="of raw PCM: samples a second of each channel")] = None
+    channels: Annotated[Count | None, Meta(description="of raw PCM: channels, whose samples come in turn")] = None
+    dtype: Annotated[SampleType | None, Meta(description="of raw PCM: the type of a sample; default int16")] = None
+
+    @property
+    def has_times(self) -> bool:
+        """Whether records come with their times: from a column, or as samples of a signal."""
+        paths = [self.path] if isinstance(self.path, str) else self.path
+        return self.time is not None or all(is_sampled(path, self.format) for path in paths)
 
 
 class LearnerSection(LearnerSettings, frozen=True):
@@ -143,7 +157,8 @@ class Config(Section, frozen=True):
                 )
             if file.split("/")[0] in RESERVED:
                 raise InputError(f"sinks: {file!r} is kept by the run itself; choose another path")
-        if self.learner.stepsize.seconds is not None and isinstance(self.source, FilesSource) and not self.source.time:
+        in_time = self.learner.stepsize.seconds is not None
+        if in_time and isinstance(self.source, FilesSource) and not self.source.has_times:
             raise InputError("learner.stepsize: a half-life in time needs source.time, the column with the times")
         if isinstance(self.source, KafkaSettings):
             if self.source.share and (outside := [file for file in files if os.path.isabs(file)]):

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from stream_em.cli.options import Channels, Dtype, Format, SampleRate
+
 
 def produce(
     data: Annotated[
@@ -17,9 +19,10 @@ def produce(
         str, typer.Option(help="json, json-array, csv, msgpack, float32, float64, arrow or avro: of each message.")
     ] = "json",
     fields: Annotated[str | None, typer.Option(metavar="A,B", help="Columns to send [default: all].")] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Of the files: csv, tsv, jsonl, parquet, arrow or npy; overrules suffixes.")
-    ] = None,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    channels: Channels = None,
+    dtype: Dtype = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="Whether a CSV begins with names [default: look].")
     ] = None,
@@ -70,6 +73,9 @@ def produce(
             format=format,
             has_header=header,
             block_size=batch if message_format == "arrow" else 8192,
+            sample_rate=sample_rate,
+            channels=channels,
+            dtype=dtype,
         ) as source,
         Progress(*columns, console=target, transient=True, disable=quiet or not target.is_terminal) as progress,
         closing(open_producer(connection, PATIENCE_SECONDS)) as producer,

@@ -72,6 +72,9 @@ def source_of(config: Config, until_end: bool = False, part: "Part | None" = Non
             passes=section.passes,
             follow=section.follow and not until_end,
             on_error=section.on_error,
+            sample_rate=section.sample_rate,
+            channels=section.channels,
+            dtype=section.dtype,
         )
     return source if section.time is None else TimedSource(source, section.time, section.fields)
 
