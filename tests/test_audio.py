@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 import stream_em as sem
 from stream_em.errors import InputError
 from stream_em.streams import signals
+from stream_em.streams.codecs import codec_named
 from stream_em.streams.files import open_source
+from stream_em.streams.kafka.batch import Batch, Place
+from stream_em.streams.kafka.interface import Envelope, Fetched, Partition
 from stream_em.streams.pcmfile import decoded
 from stream_em.streams.signals import Pcm
 
@@ -375,3 +378,43 @@ def test_the_past_fades_with_the_time_of_the_samples(tmp_path):
 def test_sample_types_are_those_of_the_config():
     assert signals.sample_type(None) is None
     assert signals.sample_type("int24") == "int24"
+
+
+# Blocks of samples in messages
+
+
+@pytest.mark.parametrize("format", ["arrow", "pcm-int16", "pcm-float32"])
+def test_messages_of_many_samples_become_one_block(format):
+    signal = np.round(X * 2**15) / 2**15
+    codec = codec_named(format, CHANNELS)
+    messages = [message for part in np.split(signal, 5) for message in codec.encode(part, CHANNELS)]
+    assert len(messages) == 5
+    one = Partition("microphones", 0)
+    fetched = Fetched.of(one, np.arange(5), messages, 0.0, [None] * 5)
+    batch = Batch([fetched], codec_named(format, CHANNELS), {one: Place(0)}, lambda _: Envelope(None, ()))
+    whole = batch.before(batch.cut_after(10_000))
+    np.testing.assert_array_equal(batch.values[whole], signal if format != "pcm-float32" else signal.astype("f4"))
+    places = batch.places(whole)
+    np.testing.assert_array_equal(places["offset"], np.repeat(np.arange(5), 1000))
+    np.testing.assert_array_equal(places["record"], np.tile(np.arange(1000), 5))
+
+
+def test_messages_that_are_no_whole_samples_spoil_no_others():
+    codec = codec_named("pcm-float32", ("a", "b"))
+    good = np.array([[1, 2], [np.inf, 3], [np.nan, 4]], dtype="<f4").tobytes()
+    found = codec.decode([b"", good, good[:-3], good[:8]])
+    np.testing.assert_array_equal(found.values, [[1, 2], [np.nan, 4], [1, 2]])
+    np.testing.assert_array_equal(found.message, [1, 1, 3])
+    np.testing.assert_array_equal(found.record, [0, 2, 0])
+    reasons = [(wrong.message, wrong.reason) for wrong in found.unreadable]
+    assert [message for message, _ in reasons] == [0, 1, 2]
+    assert reasons[0][1] == "is empty"
+    assert reasons[1][1].startswith("record 1, field 'a': inf is infinite")
+    assert reasons[2][1].startswith("has 21 bytes, which is no whole number of samples of 2 channels (8 bytes)")
+    assert len(codec.decode([]).values) == 0
+    assert len(codec.decode([b"x"]).values) == 0
+    for wrong, kind in (([[1.0, 0.5]], "int16"), ([[np.nan, 0]], "int16"), ([[1e39, 0]], "float32")):
+        with pytest.raises(InputError, match=r"send (pcm-float32|float64)"):
+            codec_named(f"pcm-{kind}", ("a", "b")).encode(np.array(wrong), ("a", "b"))
+    with pytest.raises(InputError, match="does not tell its channels"):
+        codec_named("pcm-int16", None)
