@@ -1,14 +1,16 @@
-"""Unmixing of superimposed signals: settings, and parameters as its users see them. The mathematics is in `unmixing`."""
+"""Superimposed signals told apart: settings, and parameters as users see them. The mathematics is in `unmixing`.
+"""
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import maximise, model_sizes, params_of
+from stream_em.em import maximise, model_sizes, params_of, stats_of
 from stream_em.emissions.gaussian import checked
 from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
+from stream_em.kernels.linalg import unpack
 from stream_em.models.interface import Settings
 from stream_em.models.unmixing import Unmixing
 
@@ -16,7 +18,7 @@ Sources = Literal["block", "sample"]
 
 
 class SignalUnmixingParams(NamedTuple):
-    """Parameters in the records' units: y = unmixing (x - location), x = location + mixing y."""
+    """Parameters in the records' units: y = unmixing (x - location), x = location + mixing y + noise."""
 
     unmixing: FloatArray
     """(K, D)."""
@@ -24,6 +26,8 @@ class SignalUnmixingParams(NamedTuple):
     """(D, K)."""
     location: FloatArray
     """(D,)."""
+    scales: FloatArray
+    """(K,): of the sources' densities, each a Student-t; the sources are in units of the channels."""
     noise: FloatArray
     """(D,): variance of each channel that no source explains; 0 with as many sources as channels."""
 
@@ -33,7 +37,8 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     A source's scale is latent, and shared by `block` consecutive records ("block": sound, or whatever is loud and
     quiet in turn) or each record's own ("sample"); `nu` are the degrees of freedom of the Student-t that this makes of
-    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is).
+    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is). Sources come out as they
+    are at channel `reference`, or, if None, as loud as they are over all channels (root mean square).
 
     >>> SignalUnmixing(n_components=4, block=80).sources
     'block'
@@ -43,6 +48,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     block: int = 160
     nu: float = 4.0
     gate: float | None = None
+    reference: int | None = None
 
     name: ClassVar[str] = "signal-unmixing"
     summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
@@ -58,6 +64,8 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"nu must be from 0.1 to 1e6 degrees of freedom, not {value}")
         if field == "gate" and value is not None and not value > 1.0:
             raise InputError(f"gate must be above 1 times the usual power, not {value}")
+        if field == "reference" and value is not None and value < 0:
+            raise InputError(f"reference must be a channel, counted from 0, not {value}")
 
     @property
     def scale_length(self) -> int:
@@ -68,7 +76,11 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         """Return the compiled form for records of `n_features` channels."""
         if self.n_components > n_features:
             raise InputError(f"n_components must be at most the {n_features} channels, not {self.n_components}")
-        return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), float(self.gate or 0.0))
+        if self.reference is not None and self.reference >= n_features:
+            raise InputError(f"reference must be a channel below {n_features}, not {self.reference}")
+        reference = -1 if self.reference is None else self.reference
+        gate = float(self.gate or 0.0)
+        return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), gate, reference)
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
@@ -76,7 +88,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2K + 2D, D) one unit of each source and of noise either side of the location."""
-        steps = np.concatenate([params.mixing.T, np.diag(np.sqrt(params.noise))]) * np.sqrt(len(params.mixing))
+        steps = np.concatenate([(params.mixing * params.scales).T, np.diag(np.sqrt(params.noise))]) * np.sqrt(len(params.mixing))
         return np.asarray(params.location + np.concatenate([steps, -steps]))
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:
@@ -111,9 +123,9 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         K, D = self.n_components, sized.n_features
         mixing = checked("mixing", params.mixing, (D, K))
         location = checked("location", params.location, (D,))
-        noise = checked("noise", params.noise, (D,))
+        noise, scales = checked("noise", params.noise, (D,)), checked("scales", params.scales, (K,))
         windows = params_of(sized, theta)
-        inside = mixing / windows.scale[:, np.newaxis]
+        inside = mixing * scales / windows.scale[:, np.newaxis]
         if not np.linalg.matrix_rank(inside) == K:
             raise InputError("the columns of mixing must be linearly independent")
         if K < D:
@@ -130,8 +142,20 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         windows = params_of(sized, theta)
         location = windows.shift + windows.scale * (windows.mixing @ windows.offset)
         return SignalUnmixingParams(
-            windows.rows[:, 1:] / windows.scale,
-            windows.mixing * windows.scale[:, np.newaxis],
+            windows.rows[:, 1:] / windows.scale * windows.scales[:, np.newaxis],
+            windows.mixing * windows.scale[:, np.newaxis] / windows.scales,
             location,
+            windows.scales.copy(),
             windows.noise * windows.scale**2 if len(windows.projection) else np.zeros_like(location),
         )
+
+    def off_diagonal(self, sized: Any, theta: FloatArray, s: FloatArray) -> float:
+        """Return the root mean square of w_k' V_k w_l over all k != l, where w_k' V_k w_k = 1; 0 at the fixed point."""
+        windows, stats, K = params_of(sized, theta), stats_of(sized, s), self.n_components
+        full = np.zeros((sized.n_features + 1, sized.n_features + 1))
+        total = 0.0
+        for k in range(K):
+            unpack(stats.weighted[k], full)
+            products = windows.rows @ full @ windows.rows[k]
+            total += float((np.delete(products, k) ** 2).sum()) / max(float(products[k] ** 2), np.finfo(float).tiny)
+        return float(np.sqrt(total / max(1, K * (K - 1))))

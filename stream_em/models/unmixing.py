@@ -44,13 +44,14 @@ LARGEST_FACTOR = 1e75
 
 
 class Unmixing(NamedTuple):
-    """Sizes and settings; `gate` is 0 if no block is left out."""
+    """Sizes and settings; `gate` is 0 if no block is left out, `reference` -1 if all channels give the scale."""
 
     n_components: int
     n_features: int
     block: int
     freedom: float
     gate: float
+    reference: int
 
 
 class UnmixingParams(NamedTuple):
@@ -65,6 +66,7 @@ class UnmixingParams(NamedTuple):
     basis: np.ndarray  # (K, D + 1): (0, P); (0, D + 1) if K = D
     log_factor: np.ndarray  # (1,): of the density in the records' own units: log|det W| and what is constant
     power: np.ndarray  # (K,): mean square of each source
+    scales: np.ndarray  # (K,): of y in the records' own units: at the reference channel, or root mean square over all
     constants: np.ndarray  # (L,): of the predictive density of the m-th record of a block
     shift: np.ndarray  # (D,)
     scale: np.ndarray  # (D,)
@@ -86,7 +88,7 @@ def _(model):
     R = K if K < D else 0
     P = (D + 1) * (D + 2) // 2
     n_own = K * K + K + R * D + 1
-    n_theta = n_own + D * K + K * (D + 1) + R * (D + 1) + 1 + K + model.block + 2 * D
+    n_theta = n_own + D * K + K * (D + 1) + R * (D + 1) + 1 + 2 * K + model.block + 2 * D
     n_blended = 2 + (K + 2) * P
     return n_own, n_theta, n_blended, n_blended + 4 + K
 
@@ -108,7 +110,7 @@ def _(model, theta):
     f = e + K * (D + 1)
     g = f + R * (D + 1)
     h = g + 1
-    i = h + K
+    i = h + 2 * K
     j = i + model.block
     return UnmixingParams(
         theta[:a].reshape(K, K),
@@ -119,7 +121,8 @@ def _(model, theta):
         theta[e:f].reshape(K, D + 1),
         theta[f:g].reshape(R, D + 1),
         theta[g:h],
-        theta[h:i],
+        theta[h : h + K],
+        theta[h + K : i],
         theta[i:j],
         theta[j : j + D],
         theta[j + D :],
@@ -141,11 +144,13 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     E, learns = model.n_features + 1, mode != SCORE
     length = max(1, min(TILE, len(records)))
     tally, squares = stats.tally.copy(), stats.squares.copy()
-    z_buffer, y_buffer = np.empty((length, E)), np.empty((length, model.n_components))
+    z_buffer = np.empty((length, E))
+    y_buffer = np.empty((0 if len(probabilities) > 0 else length, model.n_components))
     weighed, product = np.empty((min(length, model.block), E)), np.empty((E, E))
     for begin in range(0, len(records), length):
         n = min(length, len(records) - begin)
-        z, y, scores = z_buffer[:n], y_buffer[:n], log_likelihood[begin : begin + n]
+        z, scores = z_buffer[:n], log_likelihood[begin : begin + n]
+        y = probabilities[begin : begin + n] if len(probabilities) > 0 else y_buffer[:n]
         holes = _standardise(params, records[begin : begin + n], z)
         np.dot(z, params.rows.T, y)
         at = 0
@@ -165,7 +170,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
             at = end
         for t in range(n if len(probabilities) > 0 else 0):
             for k in range(model.n_components):
-                probabilities[begin + t, k] = y[t, k]
+                y[t, k] *= params.scales[k]
     if learns:
         stats.tally[:] = tally
         stats.squares[:] = squares
@@ -179,13 +184,14 @@ def _standardise(params, records, z):
     for d in range(D):
         factor[d] = 1.0 / params.scale[d]
     for t in range(n):
-        row, record, total = z[t], records[t], 0.0
-        row[0] = 1.0
+        total = 0.0
+        z[t, 0] = 1.0
         for d in range(D):
-            value = (record[d] - params.shift[d]) * factor[d]
+            value = (records[t, d] - params.shift[d]) * factor[d]
             value = FARTHEST if value > FARTHEST else value
-            row[d + 1] = -FARTHEST if value < -FARTHEST else value
-            total += row[d + 1]
+            value = -FARTHEST if value < -FARTHEST else value
+            z[t, d + 1] = value
+            total += value
         holes[t] = total != total
     return holes
 
@@ -196,20 +202,18 @@ def _follow(model, params, place, squares, z, y, holes, weights, begun, scores):
 
     Missing channels are completed in z and y; what they leave uncertain is added to `begun`, unless that is (0,).
     """
-    n, K, E = len(y), y.shape[1], z.shape[1]
+    n, K = y.shape
     groups = (K + FACTORS - 1) // FACTORS
     logs, scratch = np.ones((n + 1) * groups), np.empty((n + 1) * groups)
-    completed = np.full(n, np.nan)
+    completed = np.empty(n)
     for k in range(K):
         logs[k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
     for t in range(n):
-        source, row = y[t], logs[(t + 1) * groups : (t + 2) * groups]
         if holes[t]:
-            completed[t] = _complete(model, params, place + t, squares, z[t], source, weights[t], begun)
+            completed[t] = _complete(model, params, place + t, squares, z[t], y[t], weights[t], begun)
         for k in range(K):
-            squares[k] += source[k] * source[k]
-        for k in range(K):
-            row[k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
+            squares[k] += y[t, k] * y[t, k]
+            logs[(t + 1) * groups + k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
     log_in_place(logs, scratch)
     before = 0.0
     for g in range(groups):
@@ -224,8 +228,7 @@ def _follow(model, params, place, squares, z, y, holes, weights, begun, scores):
     if len(params.basis) > 0:
         _add_residuals(params, z, scores)
     for t in range(n):
-        if completed[t] == completed[t]:
-            scores[t] = completed[t]
+        scores[t] = completed[t] if holes[t] else scores[t]
 
 
 @kernel
@@ -272,9 +275,8 @@ def _add_product(z, weights, weighed, product, packed):
     n, E = z.shape
     scaled = weighed[:n]
     for t in range(n):
-        row, source, weight = scaled[t], z[t], weights[t]
         for d in range(E):
-            row[d] = weight * source[d]
+            scaled[t, d] = weights[t] * z[t, d]
     np.dot(scaled.T, z, product)
     position = 0
     for c in range(E):
@@ -427,6 +429,14 @@ def _derive(model, params, inverse, log_det):
                 for j in range(K):
                     params.rows[k, d + 1] += params.unmixing[k, j] * params.projection[j, d]
                     params.mixing[d, k] += params.projection[j, d] * inverse[j, k]
+    for k in range(K):
+        if model.reference < 0:
+            params.scales[k] = 0.0
+            for d in range(D):
+                params.scales[k] += (params.mixing[d, k] * params.scale[d]) ** 2 / D
+            params.scales[k] = np.sqrt(params.scales[k])
+        else:
+            params.scales[k] = params.mixing[model.reference, k] * params.scale[model.reference]
 
 
 @refresh.register(Unmixing)
