@@ -1,1 +1,1 @@
-"""Superimposed signals, separated while they arrive."""
+"""Superimposed signals told apart while they arrive."""
