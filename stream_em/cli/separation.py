@@ -1,0 +1,221 @@
+"""What `stream-em unmix` does: from recordings to a file for each source, while they are read."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from stream_em.arrays import FloatArray
+from stream_em.cli.output import console, facts
+from stream_em.errors import InputError, OutsideError
+from stream_em.sinks import sink_for
+from stream_em.sinks.interface import Sink
+from stream_em.sinks.wav import WavSink
+from stream_em.streams.ahead import read_patiently
+from stream_em.streams.bytestream import is_regular
+from stream_em.streams.cells import check_fields
+from stream_em.streams.files import FileSource, open_source
+from stream_em.streams.paths import find_files
+from stream_em.unmixing.channels import ChannelCheck
+from stream_em.unmixing.metrics import block_times
+from stream_em.unmixing.unmixer import Unmixer
+
+FILE_BLOCK, LIVE_SECONDS = 8192, 0.02
+PATIENCE_SECONDS = 0.5
+FLUSH_SECONDS = 5.0
+MOST_TIMES = 1_000_000
+MOST_EVENTS_SHOWN = 12
+
+
+class Signal(NamedTuple):
+    """An opened source, and the samples a second of each of its channels."""
+
+    source: FileSource
+    rate: float
+
+    def channel(self, name: str) -> int:
+        """Return the number of a channel; raises `InputError` if there is none of that name."""
+        check_fields([name], self.source.fields, "--reference")
+        return self.source.fields.index(name)
+
+
+def open_signal(
+    data: Sequence[str],
+    fields: Sequence[str] | None,
+    format: str | None,
+    sample_rate: float | None,
+    channels: int | None,
+    dtype: str | None,
+) -> Signal:
+    """Open recordings, or a table of samples, whose rate must then be given; raises `InputError`."""
+    raw = channels is not None or dtype is not None
+    live = not all(is_regular(path) for path in find_files(data))
+    source = open_source(
+        data,
+        fields=fields,
+        format=format,
+        block_size=max(1, round(LIVE_SECONDS * (sample_rate or 8000))) if live else FILE_BLOCK,
+        sample_rate=sample_rate if raw else None,
+        channels=channels,
+        dtype=dtype,
+    )
+    found = source.sample_rate
+    if found is None and sample_rate is None:
+        raise InputError("--sample-rate is missing: these records do not say how many of them make a second")
+    if found is not None and sample_rate is not None and found != sample_rate:
+        raise InputError(f"--sample-rate {sample_rate:g}: the recording has {found:g} samples a second; leave it out")
+    rate = found or sample_rate or 0.0
+    if not 0 < rate < float("inf"):
+        raise InputError(f"--sample-rate must be above 0, not {rate:g}")
+    return Signal(source, rate)
+
+
+@contextmanager
+def prepared(folder: Path, kind: str, rate: float, force: bool) -> Iterator[Sink]:
+    """Open the output in a folder that is empty of sources, or emptied of them by `force`."""
+    if kind not in ("wav", "parquet", "csv", "jsonl"):
+        raise InputError(f"--write must be wav, parquet, csv or jsonl, not {kind!r}")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out-dir {folder}: is a file; name a folder")
+    there = sorted([*folder.glob("source_*.wav"), *folder.glob("sources.*"), *folder.glob("sources/part-*.parquet")])
+    if there and not force:
+        raise InputError(f"{there[0]}: is there already; name another folder, or write over it with --force")
+    sink: Sink = WavSink(folder, rate) if kind == "wav" else sink_for(kind, folder / _table_name(kind))
+    try:
+        for path in there:
+            path.unlink()
+    except OSError as error:
+        raise OutsideError(f"{folder}: cannot be emptied: {error.strerror or error}") from None
+    try:
+        sink.open(None)
+        yield sink
+    finally:
+        sink.close()
+
+
+def _table_name(kind: str) -> str:
+    return "sources" if kind == "parquet" else f"sources.{kind}"
+
+
+class Separation:
+    """One signal on its way through an unmixer into a sink."""
+
+    def __init__(self, signal: Signal, unmixer: Unmixer, sink: Sink) -> None:
+        self.signal = signal
+        self.unmixer = unmixer
+        self.check = ChannelCheck(signal.source.fields)
+        self.n_sources = 0
+        self.samples = 0
+        self.seconds = 0.0
+        self.stopped = False
+        self.times: list[float] = []
+        self._sink = sink
+        self._waiting: list[FloatArray] = []
+        self._silent = True
+        self._flushed = time.monotonic()
+
+    def stop(self) -> None:
+        """Let `run` end soon, with what there is by then."""
+        self.stopped = True
+        self.signal.source.stop()
+
+    def run(self, *, show: bool) -> None:
+        """Separate all that comes; raises `InputError` if it is too short for anything to be learned."""
+        target = console(stderr=True)
+        columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[note]}"))
+        begin = time.monotonic()
+        with Progress(*columns, console=target, transient=True, disable=not (show and target.is_terminal)) as progress:
+            task = progress.add_task("", total=self.signal.source.n_bytes, note="")
+            for block in read_patiently(self.signal.source, PATIENCE_SECONDS):
+                if self.stopped:
+                    break
+                if block is None or len(block) == 0:
+                    continue
+                self.take(block.values)
+                note = f"{self.samples / self.signal.rate:,.1f} s of signal"
+                progress.update(task, completed=self.signal.source.bytes_read, note=note)
+        if self._silent:
+            raise InputError("all channels are silent, from start to end: there is nothing to separate")
+        # This says how many samples are needed, and how many there were, if nothing could be learned.
+        _ = self.unmixer.unmixing
+        self._sink.flush()
+        self.seconds = time.monotonic() - begin
+
+    def take(self, values: FloatArray) -> None:
+        """Separate the next samples (n, D)."""
+        self.check.look(values)
+        self.samples += len(values)
+        if self._silent:
+            silent = _leading_silence(values)
+            self._silent = silent == len(values)
+            self._put(np.zeros((silent, values.shape[1])))
+            values = values[silent:]
+            if len(values) == 0:
+                return
+        begin = time.perf_counter()
+        sources = self.unmixer.process(values)
+        if len(self.times) < MOST_TIMES:
+            self.times.append(time.perf_counter() - begin)
+        self._put(sources)
+
+    def _put(self, sources: FloatArray) -> None:
+        if self.unmixer.engine is None:
+            self._waiting.append(sources)
+            return
+        parts, self._waiting = [*self._waiting, sources], []
+        self.n_sources = sources.shape[1]
+        for part in parts:
+            self._sink.write({f"source_{k + 1}": np.ascontiguousarray(part[:, k]) for k in range(self.n_sources)})
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._sink.flush()
+            self._flushed = time.monotonic()
+
+
+def _leading_silence(values: FloatArray) -> int:
+    """Return how many of the first samples hold nothing in any channel: neither start nor scale can be taken there."""
+    sounding = (np.nan_to_num(values) != 0).any(axis=1)
+    return int(np.argmax(sounding)) if sounding.any() else len(values)
+
+
+def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print what was separated, how fast, and what happened."""
+    rate, fields = separation.signal.rate, separation.signal.source.fields
+    signal_seconds = separation.samples / rate
+    took = block_times(separation.times)
+    events = [(event.at / rate, event.kind, event.detail) for event in separation.unmixer.events]
+    notes = separation.check.notes()
+    if as_json:
+        found: dict[str, Any] = {
+            "channels": list(fields),
+            "sources": separation.n_sources,
+            "sample_rate": rate,
+            "samples": separation.samples,
+            "seconds": separation.seconds,
+            "real_time_factor": separation.seconds / signal_seconds,
+            "chunk_seconds": took._asdict(),
+            "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],
+            "notes": notes,
+            "folder": str(folder),
+        }
+        print(json.dumps(found))
+    elif not quiet:
+        rows = {
+            "channels": f"{len(fields)}: {', '.join(fields)}",
+            "sources": f"{separation.n_sources}, in {folder}",
+            "signal": f"{signal_seconds:,.2f} s at {rate:g} Hz, separated in {separation.seconds:,.2f} s:"
+            f" {signal_seconds / separation.seconds:,.0f} times faster than it sounds",
+            "a chunk": f"{1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
+        }
+        lines = [f"{at:,.2f} s: {kind}, {detail}" for at, kind, detail in events[:MOST_EVENTS_SHOWN]]
+        if len(events) > MOST_EVENTS_SHOWN:
+            lines.append(f"and {len(events) - MOST_EVENTS_SHOWN} more: --json has them all")
+        rows["events"] = "\n".join(lines)
+        target = console()
+        target.print(facts(rows))
+        for note in notes:
+            target.print(f"note: {note}", markup=False)

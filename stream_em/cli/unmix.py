@@ -1,0 +1,71 @@
+"""`stream-em unmix`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream_em.cli.options import Channels, Dtype, Format
+
+INTERRUPTED = 130
+
+
+def unmix(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help="Recordings with one signal in several channels, one after the other; - is standard input.",
+        ),
+    ],
+    out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where source_1.wav, source_2.wav, … are written.")],
+    sources: Annotated[
+        int | None, typer.Option(min=1, help="How many sources there are [default: as many as channels].")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="What shares a source's loudness: block (speech, music) or sample.")
+    ] = "block",
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="CHANNEL", help="Sources as loud as they are there [default: over all channels]."),
+    ] = None,
+    detect: Annotated[
+        bool, typer.Option("--detect/--no-detect", help="Notice that the mixing has changed, and learn it anew.")
+    ] = True,
+    fields: Annotated[str | None, typer.Option(metavar="A,B", help="Channels to unmix [default: all].")] = None,
+    format: Format = None,
+    sample_rate: Annotated[
+        float | None, typer.Option(metavar="HZ", help="Of raw PCM or a table: samples a second of each channel.")
+    ] = None,
+    channels: Channels = None,
+    dtype: Dtype = None,
+    write: Annotated[str, typer.Option(help="wav, or one table of all sources: parquet, csv or jsonl.")] = "wav",
+    force: Annotated[bool, typer.Option("--force", help="Write over the sources that are in DIR already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
+) -> None:
+    """Separate superimposed signals while they are read, faster than they sound, in constant memory."""
+    from stream_em.cli.learning import compile_unmixer
+    from stream_em.cli.separation import Separation, open_signal, prepared, told
+    from stream_em.cli.signals import stopped_by_signals
+    from stream_em.unmixing.unmixer import Unmixer
+
+    names = [name.strip() for name in fields.split(",")] if fields is not None else None
+    opened = open_signal(data, names, format, sample_rate, channels, dtype)
+    with opened.source as source:
+        shared: Any = mode
+        unmixer = Unmixer(
+            sources or len(source.fields),
+            sources=shared,
+            detect=detect,
+            reference=None if reference is None else opened.channel(reference),
+            sample_rate=opened.rate,
+        )
+        with prepared(out_dir, write, opened.rate, force) as sink:
+            compile_unmixer()
+            separation = Separation(opened, unmixer, sink)
+            with stopped_by_signals(separation.stop):
+                separation.run(show=not (quiet or as_json))
+    told(separation, out_dir, as_json=as_json, quiet=quiet)
+    if separation.stopped:
+        raise typer.Exit(INTERRUPTED)
