@@ -51,6 +51,7 @@ def open_signal(
     sample_rate: float | None,
     channels: int | None,
     dtype: str | None,
+    block_size: int = FILE_BLOCK,
 ) -> Signal:
     """Open recordings, or a table of samples, whose rate must then be given; raises `InputError`."""
     raw = channels is not None or dtype is not None
@@ -59,7 +60,7 @@ def open_signal(
         data,
         fields=fields,
         format=format,
-        block_size=max(1, round(LIVE_SECONDS * (sample_rate or 8000))) if live else FILE_BLOCK,
+        block_size=max(1, round(LIVE_SECONDS * (sample_rate or 8000))) if live else block_size,
         sample_rate=sample_rate if raw else None,
         channels=channels,
         dtype=dtype,
