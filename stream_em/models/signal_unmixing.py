@@ -1,5 +1,4 @@
-"""Superimposed signals told apart: settings, and parameters as users see them. The mathematics is in `unmixing`.
-"""
+"""Superimposed signals told apart: settings, and parameters as users see them. The mathematics is in `unmixing`."""
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -88,7 +87,9 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2K + 2D, D) one unit of each source and of noise either side of the location."""
-        steps = np.concatenate([(params.mixing * params.scales).T, np.diag(np.sqrt(params.noise))]) * np.sqrt(len(params.mixing))
+        steps = np.concatenate([(params.mixing * params.scales).T, np.diag(np.sqrt(params.noise))]) * np.sqrt(
+            len(params.mixing)
+        )
         return np.asarray(params.location + np.concatenate([steps, -steps]))
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:

@@ -78,7 +78,8 @@ class UnmixingStats(NamedTuple):
     weighted: np.ndarray  # (K, P): of u_i (1, x)(1, x)'
     plain: np.ndarray  # (P,): of (1, x)(1, x)'
     begun: np.ndarray  # (P,): the same of the block begun, which is not yet in the others
-    tally: np.ndarray  # (4,): records of the block begun; blocks left out in a row, and in all; silent blocks
+    tally: np.ndarray  # (5,): records of the block begun; blocks left out in a row, and in all; silent ones; summed
+    # log-likelihood
     squares: np.ndarray  # (K,): sum of y² over the block begun
 
 
@@ -90,7 +91,7 @@ def _(model):
     n_own = K * K + K + R * D + 1
     n_theta = n_own + D * K + K * (D + 1) + R * (D + 1) + 1 + 2 * K + model.block + 2 * D
     n_blended = 2 + (K + 2) * P
-    return n_own, n_theta, n_blended, n_blended + 4 + K
+    return n_own, n_theta, n_blended, n_blended + 5 + K
 
 
 @n_hidden.register(Unmixing)
@@ -136,7 +137,7 @@ def _(model, s):
     a = 2 + K * P
     b = a + P
     c = b + P
-    return UnmixingStats(s[2:a].reshape(K, P), s[a:b], s[b:c], s[c : c + 4], s[c + 4 :])
+    return UnmixingStats(s[2:a].reshape(K, P), s[a:b], s[b:c], s[c : c + 5], s[c + 5 :])
 
 
 @accumulate.register(Unmixing)
@@ -158,10 +159,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
             end = min(n, at + model.block - int(tally[0]))
             share = weights[begin + at : begin + end]
             added = stats.begun if learns else np.zeros(0)
-            _follow(model, params, tally[0], squares, z[at:end], y[at:end], holes[at:end], share, added, scores[at:end])
+            part, found, told = z[at:end], y[at:end], scores[at:end]
+            tally[4] += _follow(model, params, tally[0], squares, part, found, holes[at:end], share, added, told)
             tally[0] += end - at
             if learns:
-                _add_product(z[at:end], share, weighed, product, stats.begun)
+                _add_product(part, share, weighed, product, stats.begun)
             if tally[0] == model.block:
                 if learns:
                     _end_block(model, params, stats, tally, squares)
@@ -187,21 +189,47 @@ def _standardise(params, records, z):
         total = 0.0
         z[t, 0] = 1.0
         for d in range(D):
-            value = (records[t, d] - params.shift[d]) * factor[d]
-            value = FARTHEST if value > FARTHEST else value
-            value = -FARTHEST if value < -FARTHEST else value
-            z[t, d + 1] = value
-            total += value
-        holes[t] = total != total
+            z[t, d + 1] = (records[t, d] - params.shift[d]) * factor[d]
+            total += abs(z[t, d + 1])
+        if not total < FARTHEST:
+            holes[t] = total != total
+            for d in range(D):
+                z[t, d + 1] = FARTHEST if z[t, d + 1] > FARTHEST else z[t, d + 1]
+                z[t, d + 1] = -FARTHEST if z[t, d + 1] < -FARTHEST else z[t, d + 1]
     return holes
 
 
 @kernel
 def _follow(model, params, place, squares, z, y, holes, weights, begun, scores):
-    """Take (n,) records of one block, the first at `place`, into the sums of squares, and write their log-densities.
+    """Take (n,) records of one block, the first at `place`, into the sums of squares; return their log-likelihood.
 
-    Missing channels are completed in z and y; what they leave uncertain is added to `begun`, unless that is (0,).
+    That of each is written to `scores`, unless that is (0,). Missing channels are completed in z and y; what they leave
+    uncertain is added to `begun`, unless that is (0,).
     """
+    n, K = y.shape
+    total, before, any_hole = n * params.log_factor[0], 0.0, False
+    for t in range(n):
+        any_hole |= holes[t]
+    if any_hole or len(scores) > 0 or len(params.basis) > 0:
+        each = scores if len(scores) > 0 else np.empty(n)
+        _score_each(model, params, place, squares, z, y, holes, weights, begun, each)
+        return each.sum()
+    for k in range(K):
+        before += np.log(model.freedom + squares[k])
+    for t in range(n):
+        for k in range(K):
+            squares[k] += y[t, k] * y[t, k]
+        total += params.constants[int(place) + t]
+    # The densities of the records telescope.
+    total += 0.5 * (model.freedom + place) * before
+    for k in range(K):
+        total -= 0.5 * (model.freedom + place + n) * np.log(model.freedom + squares[k])
+    return total
+
+
+@kernel
+def _score_each(model, params, place, squares, z, y, holes, weights, begun, scores):
+    """Do the same, record by record."""
     n, K = y.shape
     groups = (K + FACTORS - 1) // FACTORS
     logs, scratch = np.ones((n + 1) * groups), np.empty((n + 1) * groups)

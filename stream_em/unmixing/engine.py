@@ -20,9 +20,13 @@ WINDOW_BLOCKS = 10
 """Blocks to a window, after each of which it is looked at what has happened."""
 EAGER_WINDOWS = 40
 """For so many windows after a start, or a reset, there is an M-step every block; then every `SPARSE`."""
-SPARSE = 5
+SPARSE = 10
 KEPT_WINDOWS = SUSPECT + CONTEST
+WARY_WINDOWS = 20
+"""For so many windows after a start, or a reset, no change of the mixing is looked for."""
+DERIVED = ("ones", "steps", "carried")
 NOTHING = np.empty((0, 0))
+NO_SCORES = np.empty(0)
 
 
 class Engine(NamedTuple):
@@ -36,10 +40,12 @@ class Engine(NamedTuple):
     tally: IntArray
     """(3,): samples learned, then the M-steps in each row of `averages`; see `stream_em.em.online_em`."""
     counts: FloatArray
-    """(7,): samples, those scored, their summed log-likelihood; samples by which the stepsize goes; samples learned
-    before the last start or reset; summed log-likelihood of the window; blocks left out before it."""
-    sums: FloatArray
-    """(K + 1, K + 1): of the products of (1, y) over the window."""
+    """(7,): samples; those learned since the start, and their summed log-likelihood; samples by which the stepsize goes;
+    samples learned before the last start or reset; of s.tally, at the window's begin: blocks left out, log-likelihood."""
+    heard: FloatArray
+    """(1,): samples of the window so far."""
+    products: FloatArray
+    """(K, K): sums over the window of the products of the sources."""
     levels: FloatArray
     """(2, D): each channel's first value in the window, and the value at which it stood still before, if it did."""
     flags: BoolArray
@@ -47,6 +53,12 @@ class Engine(NamedTuple):
     recent: FloatArray
     """The records (n, D) of the latest windows: a ring."""
     change: Change
+    ones: FloatArray
+    """(window,): what each record counts."""
+    steps: FloatArray
+    """(window,): the stepsize of each."""
+    carried: FloatArray
+    """(5,): the window on s that says where a block stands; see `stream_em.models.unmixing`."""
 
     @property
     def window(self) -> int:
@@ -55,7 +67,8 @@ class Engine(NamedTuple):
 
     def arrays(self) -> Tensors:
         """Return all arrays by name, for a file."""
-        found = {name: value for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        kept = self._asdict().items()
+        found = {name: value for name, value in kept if isinstance(value, np.ndarray) and name not in DERIVED}
         return found | {f"change.{name}": value for name, value in self.change._asdict().items()}
 
 
@@ -82,19 +95,24 @@ def restored(model: SignalUnmixing, arrays: Tensors) -> Engine:
 def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
     K, D, sized = model.n_components, n_channels, model.sized(n_channels)
     n_averaged, n_theta, _, n_statistics = model_sizes(sized)
+    s, window = np.zeros(n_statistics), WINDOW_BLOCKS * model.block
     return Engine(
         model,
         sized,
         np.zeros(n_theta),
-        np.zeros(n_statistics),
+        s,
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
         np.zeros(7),
-        np.zeros((K + 1, K + 1)),
+        np.zeros(1),
+        np.zeros((K, K)),
         np.zeros((2, D)),
         np.zeros((2, D), dtype=np.bool_),
-        np.zeros((KEPT_WINDOWS * WINDOW_BLOCKS * model.block, D)),
+        np.zeros((KEPT_WINDOWS * window, D)),
         no_change(n_theta),
+        np.ones(window),
+        np.ones(window),
+        stats_of(sized, s).tally,
     )
 
 
@@ -104,7 +122,7 @@ def _adopt(engine: Engine, fit: Fit, n: int) -> None:
     engine.averages[:] = 0.0
     engine.tally[1:] = -1, 0
     engine.counts[3], engine.counts[4] = n, engine.tally[0]
-    engine.counts[6] = 0.0
+    engine.counts[5:] = engine.carried[2], engine.carried[4]
 
 
 def until_windows_end(engine: Engine, n: int) -> Iterable[slice]:
@@ -116,41 +134,52 @@ def heard(engine: Engine, records: FloatArray, sources: FloatArray) -> None:
     """Write the sources (n, K) of (n, D) records; learn nothing."""
     scores = np.empty(len(records))
     expect(engine.sized, engine.theta, engine.s, alive(engine, records), scores, sources, scores, SCORE)
-    _count(engine, scores)
+    engine.counts[0] += len(records)
 
 
 def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArray, sources: FloatArray) -> list[Event]:
     """Write the sources (n, K) of (n, D) records of one window, by what was learned before each, and learn them."""
-    known, ones, scores = alive(engine, records), np.ones(len(records)), np.empty(len(records))
+    known, n, counts = alive(engine, records), len(records), engine.counts
     before, window, block = int(engine.tally[0]), engine.window, engine.model.block
-    windows = before // window - int(engine.counts[4]) // window
-    every = block * (1 if windows < EAGER_WINDOWS else SPARSE)
-    steps = stepsize.steps(float(engine.counts[3]), ones)
+    windows = before // window - int(counts[4]) // window
+    eager = windows < EAGER_WINDOWS
+    sized, every = engine.sized._replace(gate=0.0) if eager else engine.sized, block if eager else SPARSE * block
+    # Within a window the stepsize is that of its middle.
+    middle = float(counts[3]) - before % window + 0.5 * window
+    engine.steps.fill(stepsize.gamma(max(middle, 0.5 * window)))
     online_em(
-        engine.sized,
+        sized,
         engine.theta,
         engine.s,
         engine.averages,
         engine.tally,
         known,
-        ones,
-        steps,
+        engine.ones[:n],
+        engine.steps[:n],
         every,
         0,
         sources,
-        scores,
+        NO_SCORES,
     )
-    engine.counts[3] += len(records)
-    engine.counts[5] += _count(engine, scores)
-    observe(records, sources, engine.sums, engine.levels[0], engine.flags[0])
+    counts[0] += n
+    counts[1] += n
+    counts[3] += n
+    still = observe(records, sources, engine.heard, engine.products, engine.levels[0], engine.flags[0])
     place = before % len(engine.recent)
-    engine.recent[place : place + len(records)] = known
+    engine.recent[place : place + n] = known
     if engine.tally[0] % window:
         return []
-    events = _left_out(engine) + _stood_still(engine)
-    if detect and engine.model.n_components > 1 and not engine.flags[0].all():
-        events += _changed(engine)
-    engine.sums[:] = engine.counts[5] = 0.0
+    left_out, total = engine.carried[2], engine.carried[4]
+    events = []
+    if left_out > counts[5]:
+        events.append(Event(float(counts[0]), "artefact", f"{left_out - counts[5]:.0f} blocks left out"))
+    if still or engine.flags[1].any():
+        events += _stood_still(engine)
+    if detect and windows >= WARY_WINDOWS and still < records.shape[1] and engine.model.n_components > 1:
+        events += _changed(engine, (total - counts[6]) / window)
+    counts[2] += total - counts[6]
+    counts[5:] = engine.carried[2], engine.carried[4]
+    engine.heard[0] = 0.0
     return events
 
 
@@ -159,18 +188,6 @@ def alive(engine: Engine, records: FloatArray) -> FloatArray:
     if not engine.flags[1].any():
         return records
     return np.where(engine.flags[1] & (records == engine.levels[1]), np.nan, records)
-
-
-def _count(engine: Engine, scores: FloatArray) -> float:
-    total = float(scores.sum())
-    engine.counts[:3] += len(scores), len(scores), total
-    return total
-
-
-def _left_out(engine: Engine) -> list[Event]:
-    tally = stats_of(engine.sized, engine.s).tally
-    n, engine.counts[6] = int(tally[2] - engine.counts[6]), tally[2]
-    return [Event(float(engine.counts[0]), "artefact", f"{n} blocks left out")] if n > 0 else []
 
 
 def _stood_still(engine: Engine) -> list[Event]:
@@ -185,17 +202,20 @@ def _stood_still(engine: Engine) -> list[Event]:
     return events
 
 
-def _changed(engine: Engine) -> list[Event]:
-    """Look for a change of the mixing at a window's end, and go on from a challenger that has won."""
+def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
+    """Look for a change of the mixing at the end of a window with this log-likelihood in nats a sample.
+
+    If a challenger has won, it goes on from there.
+    """
     change, window = engine.change, engine.window
     if not contested(change):
-        if suspicious(change, crosstalk(engine.sums)):
+        if suspicious(change, crosstalk(engine.products)):
             fit = fitted(engine.model, engine.sized, _latest(engine, SUSPECT), engine.theta)
             enter(change, fit.theta)
         return []
     scores, s = np.empty(window), np.zeros_like(engine.s)
     expect(engine.sized, change.challenger, s, _latest(engine, 1), scores, NOTHING, scores, SCORE)
-    won = decide(change, (float(scores.sum()) - float(engine.counts[5])) / window)
+    won = decide(change, float(scores.mean()) - log_likelihood)
     if not won:
         return []
     records = _latest(engine, KEPT_WINDOWS)

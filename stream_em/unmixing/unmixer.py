@@ -221,7 +221,9 @@ class Unmixer:
     def _started(self) -> Engine:
         if self.engine is None:
             needed = max(WARMUP_BLOCKS * self.settings.block, WARMUP_PER_CHANNEL * (self.n_channels or 1))
-            raise InputError(f"nothing is learned yet: the first {needed:,} samples are needed, {self.count:,} are there")
+            raise InputError(
+                f"nothing is learned yet: the first {needed:,} samples are needed, {self.count:,} are there"
+            )
         return self.engine
 
     def save(self, path: str | Path) -> None:
@@ -253,4 +255,3 @@ class Unmixer:
         except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise InputError(f"{path}: not an unmixer that this version can read ({error})") from None
         return unmixer
-
