@@ -77,8 +77,8 @@ def demo_unmix(folder: Path) -> None:
     lines = {
         f"below {LEVEL_DB:.0f} dB": f"after {metrics.time_to(LEVEL_DB, still.times, still.ratio):.1f} s;"
         f" after the microphones had moved, again after {back:.1f} s",
-        "streamed": f"{seconds:.0f} s of sound in {still.seconds:.1f} s, {seconds / still.seconds:.0f} times faster than"
-        " it sounds, read, separated, measured and written",
+        "streamed": f"{seconds:.0f} s of sound read, separated, measured and written in {still.seconds:.1f} s,"
+        f" {seconds / still.seconds:.0f} times faster than real time",
         "a chunk": f"{1e6 * still.took.p50:.0f} µs (median), {1e6 * still.took.p99:.0f} µs (99 %), of the"
         f" {1e6 * CHUNK / RATE:,.0f} that it lasts",
         "compiling": f"{compiling:.1f} s, the first time only",
@@ -152,7 +152,8 @@ def _table(signals: FloatArray, heard: FloatArray, still: Streamed) -> Table:
     try:
         from sklearn.decomposition import FastICA
     except ImportError:
-        table.add_row("FastICA", "(pip install scikit-learn to compare)")
+        table.caption = "pip install scikit-learn to compare with batch FastICA"
+        table.caption_justify = "left"
         return table
     begin = time.perf_counter()
     batch = FastICA(len(RECORDINGS), whiten="unit-variance", fun="logcosh", max_iter=1000, tol=1e-6, random_state=0)
