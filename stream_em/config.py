@@ -16,8 +16,8 @@ from stream_em.streams.kafka.names import check_topic
 from stream_em.streams.kafka.settings import KafkaSettings
 from stream_em.streams.signals import SampleType
 
-SinkType = Literal["jsonl", "csv", "parquet", "kafka"]
-What = Literal["posteriors", "log-likelihoods", "parameters", "events"]
+SinkType = Literal["jsonl", "csv", "parquet", "wav", "kafka"]
+What = Literal["posteriors", "sources", "log-likelihoods", "parameters", "events"]
 OnError = Literal["fail", "skip", "dead-letter"]
 LONGEST_INTERVAL = 366 * 86400.0
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_INTERVAL)]
@@ -57,8 +57,13 @@ class FilesSource(Section, frozen=True, tag_field="type", tag="files"):
     @property
     def has_times(self) -> bool:
         """Whether records come with their times: from a column, or as samples of a signal."""
+        return self.time is not None or self.is_signal
+
+    @property
+    def is_signal(self) -> bool:
+        """Whether records are samples of a signal that says its rate."""
         paths = [self.path] if isinstance(self.path, str) else self.path
-        return self.time is not None or all(is_sampled(path, self.format) for path in paths)
+        return all(is_sampled(path, self.format) for path in paths)
 
 
 class LearnerSection(LearnerSettings, frozen=True):
@@ -81,7 +86,9 @@ class SinkSection(Section, frozen=True):
     """One output."""
 
     what: Annotated[What, Meta(description="what to write")]
-    type: Annotated[SinkType, Meta(description="file format, or kafka; Parquet is a folder of files")] = "parquet"
+    type: Annotated[SinkType, Meta(description="file format, or kafka; Parquet and WAV are folders of files")] = (
+        "parquet"
+    )
     path: Annotated[Text | None, Meta(description="inside the run folder unless absolute; default: named by what")] = (
         None
     )
@@ -91,9 +98,10 @@ class SinkSection(Section, frozen=True):
     exactly_once: Annotated[bool, Meta(description="for kafka: in transactions, visible at each snapshot")] = False
     every_records: Annotated[Count, Meta(description="for parameters: records between two rows")] = 100_000
     rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
+    sample_rate: Annotated[Rate | None, Meta(description="for WAV: samples a second; default: the source's")] = None
 
     def __post_init__(self) -> None:
-        """Raise `InputError` for a topic without Kafka, Kafka without a topic, and what cannot be one."""
+        """Raise `InputError` for keys that belong to another type, and what cannot be a topic or a WAV file."""
         if (self.type == "kafka") != (self.topic is not None):
             raise InputError("topic: is needed for a sink of type kafka, and for no other")
         if self.topic is not None:
@@ -102,13 +110,18 @@ class SinkSection(Section, frozen=True):
             raise InputError("path: a sink of type kafka has a topic, and no path")
         if self.exactly_once and self.type != "kafka":
             raise InputError("exactly_once: is for sinks of type kafka; all files are written exactly once anyway")
+        if self.type == "wav" and self.what != "sources":
+            raise InputError("type: wav is for what = 'sources'; nothing else is sound")
+        if self.sample_rate is not None and self.type != "wav":
+            raise InputError("sample_rate: is for sinks of type wav")
 
     @property
     def file(self) -> str:
         """Where it writes: a path, or topic: and a name."""
         if self.type == "kafka":
             return f"topic:{self.topic}"
-        return os.path.normpath(self.path or (self.what if self.type == "parquet" else f"{self.what}.{self.type}"))
+        folder = self.type in ("parquet", "wav")
+        return os.path.normpath(self.path or (self.what if folder else f"{self.what}.{self.type}"))
 
 
 class Run(Section, frozen=True):
@@ -146,6 +159,11 @@ class Config(Section, frozen=True):
         """Raise `InputError` for tables that contradict each other."""
         if any(sink.exactly_once for sink in self.sinks) and not isinstance(self.source, KafkaSettings):
             raise InputError("sinks: exactly_once needs a source of type kafka")
+        if any(sink.what == "sources" for sink in self.sinks) and self.model.name != "signal-unmixing":
+            raise InputError("sinks: what = 'sources' needs a model of type signal-unmixing")
+        rated = isinstance(self.source, FilesSource) and self.source.is_signal
+        if not rated and any(sink.type == "wav" and sink.sample_rate is None for sink in self.sinks):
+            raise InputError("sinks: sample_rate is missing: this source does not say how many records make a second")
         files = [sink.file for sink in self.sinks]
         for i, file in enumerate(files):
             others = files[:i] + files[i + 1 :]

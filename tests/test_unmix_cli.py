@@ -12,6 +12,8 @@ import pytest
 import soundfile
 
 from stream_em import demo
+from stream_em.configfile import parse_config
+from stream_em.errors import InputError
 from stream_em.unmixing import metrics
 from stream_em.unmixing.channels import ChannelCheck
 
@@ -270,3 +272,45 @@ def test_the_demo_says_what_is_missing(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
         assert "pictures need matplotlib" in failure(run, "demo", "unmix", "--out-dir", tmp_path)
+
+
+# Runs with a config
+
+
+def config_of(tmp_path, mixture, *, name, more=""):
+    path = tmp_path / f"{name}.toml"
+    path.write_text(
+        f'[source]\ntype = "files"\npath = "{mixture}"\nblock_size = 1000\n'
+        '[model]\ntype = "signal-unmixing"\nn_components = 4\n[learner]\nstepsize = "polynomial:0.9"\n'
+        '[[sinks]]\nwhat = "sources"\ntype = "wav"\n[[sinks]]\nwhat = "sources"\npath = "table"\n'
+        f'[snapshots]\nevery_records = 7000\n[run]\nfolder = "{tmp_path / name}"\n{more}'
+    )
+    return path
+
+
+def test_a_run_writes_sources_and_goes_on_after_a_stop_as_if_there_had_been_none(run, mixture, tmp_path):
+    whole, parts = (config_of(tmp_path, mixture, name=name) for name in ("whole", "parts"))
+    assert run("run", whole)[0] == 0
+    assert run("run", parts, "--max-records", "31000")[0] == 0
+    assert run("run", parts)[0] == 0
+    for k in range(1, 5):
+        one, other = (tmp_path / name / "sources" / f"source_{k}.wav" for name in ("whole", "parts"))
+        assert one.read_bytes() == other.read_bytes()
+    sources = separated(tmp_path / "whole" / "sources")
+    assert np.isfinite(sources).all()
+    assert quality(sources).min() > 25
+    table = pq.read_table(tmp_path / "whole" / "table")
+    assert table.column_names == ["file", "record", "source_1", "source_2", "source_3", "source_4"]
+    np.testing.assert_allclose(np.nan_to_num(table["source_2"].to_numpy()), sources[:, 1], atol=1e-6)
+
+
+def test_what_sources_and_sound_belong_to(mixture, tmp_path):
+    text = config_of(tmp_path, mixture, name="x").read_text()
+    for old, new, told in (
+        ('type = "signal-unmixing"', 'type = "gaussian-mixture"', "needs a model of type signal-unmixing"),
+        ('what = "sources"\ntype = "wav"', 'what = "posteriors"\ntype = "wav"', "wav is for what = 'sources'"),
+        ('path = "table"', 'path = "table"\nsample_rate = 8000', "sample_rate: is for sinks of type wav"),
+        (f'path = "{mixture}"', 'path = "x.csv"', "sample_rate is missing"),
+    ):
+        with pytest.raises(InputError, match=told):
+            parse_config(text.replace(old, new), "x.toml")

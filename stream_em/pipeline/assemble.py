@@ -119,7 +119,8 @@ def pipeline_of(
         folder.write_config(text)
         outputs = []
         for section in config.sinks:
-            outputs.append(open_output(section, config, folder, journal, progress))
+            rate = source.sample_rate if section.type == "wav" else None
+            outputs.append(open_output(section, config, folder, journal, progress, rate))
             closing.append(outputs[-1].sink)
         dead_letters = None
         if config.source.on_error == "dead-letter":
