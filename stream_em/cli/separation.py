@@ -20,7 +20,9 @@ from stream_em.streams.ahead import read_patiently
 from stream_em.streams.bytestream import is_regular
 from stream_em.streams.cells import check_fields
 from stream_em.streams.files import FileSource, open_source
+from stream_em.streams.microphone import PREFIX, Microphone
 from stream_em.streams.paths import find_files
+from stream_em.streams.signals import pcm_of
 from stream_em.unmixing.channels import ChannelCheck
 from stream_em.unmixing.metrics import block_times
 from stream_em.unmixing.unmixer import Unmixer
@@ -35,7 +37,7 @@ MOST_EVENTS_SHOWN = 12
 class Signal(NamedTuple):
     """An opened source, and the samples a second of each of its channels."""
 
-    source: FileSource
+    source: FileSource | Microphone
     rate: float
 
     def channel(self, name: str) -> int:
@@ -53,7 +55,9 @@ def open_signal(
     dtype: str | None,
     block_size: int = FILE_BLOCK,
 ) -> Signal:
-    """Open recordings, or a table of samples, whose rate must then be given; raises `InputError`."""
+    """Open recordings, a table of samples, whose rate must then be given, or a microphone; raises `InputError`."""
+    if any(path.startswith(PREFIX) for path in data):
+        return _open_microphone(data, sample_rate, channels)
     raw = channels is not None or dtype is not None
     live = not all(is_regular(path) for path in find_files(data))
     source = open_source(
@@ -74,6 +78,17 @@ def open_signal(
     if not 0 < rate < float("inf"):
         raise InputError(f"--sample-rate must be above 0, not {rate:g}")
     return Signal(source, rate)
+
+
+def _open_microphone(data: Sequence[str], sample_rate: float | None, channels: int | None) -> Signal:
+    if len(data) > 1:
+        raise InputError(f"{PREFIX} can be separated only by itself; name no other recordings")
+    if sample_rate is None or channels is None:
+        raise InputError(f"{data[0]}: give --sample-rate and --channels")
+    pcm = pcm_of(sample_rate, channels, None)
+    assert pcm is not None
+    block_size = max(1, round(LIVE_SECONDS * pcm.sample_rate))
+    return Signal(Microphone(data[0].removeprefix(PREFIX), pcm.sample_rate, pcm.channels, block_size), pcm.sample_rate)
 
 
 @contextmanager
@@ -115,6 +130,7 @@ class Separation:
         self.seconds = 0.0
         self.stopped = False
         self.times: list[float] = []
+        self.notes: list[str] = []
         self._sink = sink
         self._waiting: list[FloatArray] = []
         self._silent = True
@@ -132,19 +148,23 @@ class Separation:
         begin = time.monotonic()
         with Progress(*columns, console=target, transient=True, disable=not (show and target.is_terminal)) as progress:
             task = progress.add_task("", total=self.signal.source.n_bytes, note="")
-            for block in read_patiently(self.signal.source, PATIENCE_SECONDS):
-                if self.stopped:
-                    break
-                if block is None or len(block) == 0:
-                    continue
-                self.take(block.values)
-                note = f"{self.samples / self.signal.rate:,.1f} s of signal"
-                progress.update(task, completed=self.signal.source.bytes_read, note=note)
+            try:
+                for block in read_patiently(self.signal.source, PATIENCE_SECONDS):
+                    if self.stopped:
+                        break
+                    if block is None or len(block) == 0:
+                        continue
+                    self.notes += [note.detail for note in block.notes]
+                    self.take(block.values)
+                    note = f"{self.samples / self.signal.rate:,.1f} s of signal"
+                    progress.update(task, completed=self.signal.source.bytes_read, note=note)
+            finally:
+                # What was separated before the source failed is whole.
+                self._sink.flush()
         if self._silent:
             raise InputError("all channels are silent, from start to end: there is nothing to separate")
         # This says how many samples are needed, and how many there were, if nothing could be learned.
         _ = self.unmixer.unmixing
-        self._sink.flush()
         self.seconds = time.monotonic() - begin
 
     def take(self, values: FloatArray) -> None:
@@ -189,7 +209,7 @@ def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) ->
     signal_seconds = separation.samples / rate
     took = block_times(separation.times)
     events = [(event.at / rate, event.kind, event.detail) for event in separation.unmixer.events]
-    notes = separation.check.notes()
+    notes = separation.check.notes() + separation.notes[:MOST_EVENTS_SHOWN]
     if as_json:
         found: dict[str, Any] = {
             "channels": list(fields),

@@ -15,7 +15,8 @@ def unmix(
         list[str],
         typer.Argument(
             metavar="IN...",
-            help="Recordings with one signal in several channels, one after the other; - is standard input.",
+            help="Recordings with one signal in several channels, one after the other; - is standard input, mic: or"
+            " mic:DEVICE a microphone.",
         ),
     ],
     out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where source_1.wav, source_2.wav, … are written.")],
@@ -35,7 +36,7 @@ def unmix(
     fields: Annotated[str | None, typer.Option(metavar="A,B", help="Channels to unmix [default: all].")] = None,
     format: Format = None,
     sample_rate: Annotated[
-        float | None, typer.Option(metavar="HZ", help="Of raw PCM or a table: samples a second of each channel.")
+        float | None, typer.Option(metavar="HZ", help="Of raw PCM, a table or a microphone: samples a second.")
     ] = None,
     channels: Channels = None,
     dtype: Dtype = None,
