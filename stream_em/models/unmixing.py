@@ -152,7 +152,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
         n = min(length, len(records) - begin)
         z, scores = z_buffer[:n], log_likelihood[begin : begin + n]
         y = probabilities[begin : begin + n] if len(probabilities) > 0 else y_buffer[:n]
-        holes = _standardise(params, records[begin : begin + n], z)
+        holes = standardise(params, records[begin : begin + n], z)
         np.dot(z, params.rows.T, y)
         at = 0
         while at < n:
@@ -163,7 +163,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
             tally[4] += _follow(model, params, tally[0], squares, part, found, holes[at:end], share, added, told)
             tally[0] += end - at
             if learns:
-                _add_product(part, share, weighed, product, stats.begun)
+                add_product(part, share, weighed, product, stats.begun)
             if tally[0] == model.block:
                 if learns:
                     _end_block(model, params, stats, tally, squares)
@@ -179,7 +179,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
 
 
 @kernel
-def _standardise(params, records, z):
+def standardise(params, records, z):
     """Write (1, x) in units of the channels into the rows of z (n, D + 1); tell which have a NaN, which stays."""
     n, D = records.shape
     holes, factor = np.zeros(n, np.bool_), np.empty(D)
@@ -238,7 +238,7 @@ def _score_each(model, params, place, squares, z, y, holes, weights, begun, scor
         logs[k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
     for t in range(n):
         if holes[t]:
-            completed[t] = _complete(model, params, place + t, squares, z[t], y[t], weights[t], begun)
+            completed[t] = complete_record(model, params, place + t, squares, z[t], y[t], weights[t], begun)
         for k in range(K):
             squares[k] += y[t, k] * y[t, k]
             logs[(t + 1) * groups + k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
@@ -260,7 +260,7 @@ def _score_each(model, params, place, squares, z, y, holes, weights, begun, scor
 
 
 @kernel
-def _complete(model, params, m, squares, z, y, weight, begun):
+def complete_record(model, params, m, squares, z, y, weight, begun):
     """Complete one record: its missing channels in z (D + 1,) and its sources y (K,); return its log-density."""
     K, E = len(y), len(z)
     variances, spread, loading = np.empty(K), np.empty((K, K)), np.empty((E, K))
@@ -298,7 +298,7 @@ def _add_residuals(params, z, scores):
 
 
 @kernel
-def _add_product(z, weights, weighed, product, packed):
+def add_product(z, weights, weighed, product, packed):
     """Add the weighted sum of (1, x)(1, x)' over the rows of z (n, D + 1) to a packed matrix."""
     n, E = z.shape
     scaled = weighed[:n]

@@ -11,6 +11,7 @@ from stream_em.errors import InputError
 from stream_em.kernels.crosstalk import crosstalk, observe
 from stream_em.learning.snapshot import Tensors
 from stream_em.learning.state import Event, cut
+from stream_em.models.replay import replay, sum_blocks
 from stream_em.models.signal_unmixing import SignalUnmixing
 from stream_em.stepsize import Stepsize
 from stream_em.unmixing.change import CONTEST, SUSPECT, Change, contested, decide, enter, no_change, suspicious
@@ -19,7 +20,10 @@ from stream_em.unmixing.fitting import Fit, fitted
 WINDOW_BLOCKS = 10
 """Blocks to a window, after each of which it is looked at what has happened."""
 EAGER_WINDOWS = 40
-"""For so many windows after a start, or a reset, there is an M-step every block; then every `SPARSE`."""
+"""For so many windows after a start, or a reset, their blocks are kept, and EM goes over all of them now and then."""
+REPLAYS = frozenset(round(1.25**i) for i in range(17))
+"""After so many windows."""
+REPLAY_ITERATIONS = 5
 SPARSE = 10
 KEPT_WINDOWS = SUSPECT + CONTEST
 WARY_WINDOWS = 20
@@ -40,8 +44,9 @@ class Engine(NamedTuple):
     tally: IntArray
     """(3,): samples learned, then the M-steps in each row of `averages`; see `stream_em.em.online_em`."""
     counts: FloatArray
-    """(7,): samples; those learned since the start, and their summed log-likelihood; samples by which the stepsize goes;
-    samples learned before the last start or reset; of s.tally, at the window's begin: blocks left out, log-likelihood."""
+    """(8,): samples; those learned since the start, and their summed log-likelihood; samples by which the stepsize goes;
+    samples learned before the last start or reset; of s.tally, at the window's begin: blocks left out, log-likelihood;
+    blocks kept."""
     heard: FloatArray
     """(1,): samples of the window so far."""
     products: FloatArray
@@ -52,6 +57,8 @@ class Engine(NamedTuple):
     """(2, D): whether each channel has stood still in the window, and did before."""
     recent: FloatArray
     """The records (n, D) of the latest windows: a ring."""
+    kept: FloatArray
+    """(B, P): packed sums of the blocks since the last start or reset, as long as they are few."""
     change: Change
     ones: FloatArray
     """(window,): what each record counts."""
@@ -79,6 +86,7 @@ def begun(model: SignalUnmixing, first: FloatArray) -> Engine:
     engine = _blank(model, D)
     _adopt(engine, fit, n)
     engine.tally[0] = engine.counts[0] = engine.counts[4] = n
+    _keep(engine, first)
     return engine
 
 
@@ -95,6 +103,7 @@ def restored(model: SignalUnmixing, arrays: Tensors) -> Engine:
 def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
     K, D, sized = model.n_components, n_channels, model.sized(n_channels)
     n_averaged, n_theta, _, n_statistics = model_sizes(sized)
+    n_kept = (EAGER_WINDOWS + KEPT_WINDOWS) * WINDOW_BLOCKS if model.sources == "block" else 0
     s, window = np.zeros(n_statistics), WINDOW_BLOCKS * model.block
     return Engine(
         model,
@@ -103,12 +112,13 @@ def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
         s,
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
-        np.zeros(7),
+        np.zeros(8),
         np.zeros(1),
         np.zeros((K, K)),
         np.zeros((2, D)),
         np.zeros((2, D), dtype=np.bool_),
         np.zeros((KEPT_WINDOWS * window, D)),
+        np.zeros((n_kept, (D + 1) * (D + 2) // 2)),
         no_change(n_theta),
         np.ones(window),
         np.ones(window),
@@ -122,7 +132,7 @@ def _adopt(engine: Engine, fit: Fit, n: int) -> None:
     engine.averages[:] = 0.0
     engine.tally[1:] = -1, 0
     engine.counts[3], engine.counts[4] = n, engine.tally[0]
-    engine.counts[5:] = engine.carried[2], engine.carried[4]
+    engine.counts[5:] = engine.carried[2], engine.carried[4], 0.0
 
 
 def until_windows_end(engine: Engine, n: int) -> Iterable[slice]:
@@ -143,12 +153,12 @@ def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArra
     before, window, block = int(engine.tally[0]), engine.window, engine.model.block
     windows = before // window - int(counts[4]) // window
     eager = windows < EAGER_WINDOWS
-    sized, every = engine.sized._replace(gate=0.0) if eager else engine.sized, block if eager else SPARSE * block
+    every = block if eager else SPARSE * block
     # Within a window the stepsize is that of its middle.
     middle = float(counts[3]) - before % window + 0.5 * window
     engine.steps.fill(stepsize.gamma(max(middle, 0.5 * window)))
     online_em(
-        sized,
+        engine.sized,
         engine.theta,
         engine.s,
         engine.averages,
@@ -171,14 +181,18 @@ def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArra
         return []
     left_out, total = engine.carried[2], engine.carried[4]
     events = []
-    if left_out > counts[5]:
+    if left_out > counts[5] and not eager:
         events.append(Event(float(counts[0]), "artefact", f"{left_out - counts[5]:.0f} blocks left out"))
     if still or engine.flags[1].any():
         events += _stood_still(engine)
     if detect and windows >= WARY_WINDOWS and still < records.shape[1] and engine.model.n_components > 1:
         events += _changed(engine, (total - counts[6]) / window)
+    if eager:
+        _keep(engine, _latest(engine, 1))
+        if windows + 1 in REPLAYS:
+            replay(engine.sized, engine.theta, engine.s, engine.kept[: int(counts[7])], REPLAY_ITERATIONS)
     counts[2] += total - counts[6]
-    counts[5:] = engine.carried[2], engine.carried[4]
+    counts[5:7] = engine.carried[2], engine.carried[4]
     engine.heard[0] = 0.0
     return events
 
@@ -188,6 +202,15 @@ def alive(engine: Engine, records: FloatArray) -> FloatArray:
     if not engine.flags[1].any():
         return records
     return np.where(engine.flags[1] & (records == engine.levels[1]), np.nan, records)
+
+
+def _keep(engine: Engine, records: FloatArray) -> None:
+    """Keep what blocks of records tell, if there is room; nothing of sources without blocks."""
+    begin = int(engine.counts[7])
+    end = min(begin + len(records) // engine.model.block, len(engine.kept))
+    if end > begin:
+        sum_blocks(engine.sized, engine.theta, records, engine.kept[begin:end])
+        engine.counts[7] = end
 
 
 def _stood_still(engine: Engine) -> list[Event]:
@@ -220,6 +243,7 @@ def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
         return []
     records = _latest(engine, KEPT_WINDOWS)
     _adopt(engine, fitted(engine.model, engine.sized, records, change.challenger), len(records))
+    _keep(engine, records)
     begin = engine.counts[0] - len(records)
     return [Event(float(engine.counts[0]), "reset", f"the mixing has changed about sample {begin:,.0f}")]
 

@@ -15,11 +15,11 @@ from stream_em.learning.state import Event
 from stream_em.models.signal_unmixing import SignalUnmixing, SignalUnmixingParams, Sources
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import as_records
-from stream_em.unmixing.engine import Engine, begun, heard, learned, restored, until_windows_end
+from stream_em.unmixing.engine import WINDOW_BLOCKS, Engine, begun, heard, learned, restored, until_windows_end
 from stream_em.unmixing.fitting import numerical_rank
 
 KEPT_EVENTS, KEPT_TIMES = 1000, 1000
-WARMUP_BLOCKS, WARMUP_PER_CHANNEL = 10, 4
+WARMUP_PER_CHANNEL = 4
 BLOCK_SECONDS, SHORTEST_BLOCK, DEFAULT_BLOCK = 0.01, 16, 160
 
 
@@ -204,7 +204,7 @@ class Unmixer:
 
     def _collect(self, records: FloatArray) -> int:
         """Keep the first samples, and start when there are enough; return how many were taken."""
-        needed = max(WARMUP_BLOCKS * self.settings.block, WARMUP_PER_CHANNEL * records.shape[1]) - self.count
+        needed = self._needed(records.shape[1]) - self.count
         self._waiting.append(records[:needed].copy())
         if len(records) >= needed:
             first = np.concatenate(self._waiting)
@@ -220,11 +220,14 @@ class Unmixer:
 
     def _started(self) -> Engine:
         if self.engine is None:
-            needed = max(WARMUP_BLOCKS * self.settings.block, WARMUP_PER_CHANNEL * (self.n_channels or 1))
-            raise InputError(
-                f"nothing is learned yet: the first {needed:,} samples are needed, {self.count:,} are there"
-            )
+            needed = self._needed(self.n_channels or 1)
+            raise InputError(f"nothing is learned yet: {needed:,} samples are needed, and {self.count:,} are there")
         return self.engine
+
+    def _needed(self, n_channels: int) -> int:
+        """Return how many samples give the first unmixing: whole windows, and enough for so many channels."""
+        window = WINDOW_BLOCKS * self.settings.block
+        return window * -(-WARMUP_PER_CHANNEL * n_channels // window)
 
     def save(self, path: str | Path) -> None:
         """Write the unmixer to one safetensors file, replaced whole; raises `OutsideError` if it cannot be written."""
