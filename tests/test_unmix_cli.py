@@ -197,7 +197,9 @@ def test_clipping_is_told(run, tmp_path):
 def test_what_cannot_be_separated_is_told(run, mixture, tmp_path):
     out = ("--out-dir", tmp_path / "sources")
     short = recording(tmp_path / "short.wav", HEARD[:3])
-    assert "the first 1,600 samples are needed, 3 are there" in failure(run, "unmix", short, *out)
+    err = failure(run, "unmix", short, *out)
+    assert "1,600 samples are needed" in err
+    assert "3 are there" in err
     still = recording(tmp_path / "still.wav", np.zeros((20_000, 4)))
     assert "all channels are silent" in failure(run, "unmix", still, *out, "--force")
     other = tmp_path / "other.wav"
