@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -242,7 +243,7 @@ def test_channels_are_checked_in_pieces_as_at_once():
 
 
 def test_the_recordings_ship_with_their_authors_and_are_small():
-    folder = demo.Path(demo.__file__).parent / "data" / "recordings"
+    folder = Path(demo.__file__).parent / "data" / "recordings"
     text = (folder / "ATTRIBUTION.md").read_text()
     files = sorted(folder.glob("*.flac"))
     assert [path.stem for path in files] == sorted(demo.RECORDINGS)
@@ -313,6 +314,24 @@ def test_a_run_writes_sources_and_goes_on_after_a_stop_as_if_there_had_been_none
     table = pq.read_table(tmp_path / "whole" / "table")
     assert table.column_names == ["file", "record", "source_1", "source_2", "source_3", "source_4"]
     np.testing.assert_allclose(np.nan_to_num(table["source_2"].to_numpy()), sources[:, 1], atol=1e-6)
+
+
+def test_the_config_that_ships_separates_a_recording(run, mixture, tmp_path):
+    path = Path(demo.__file__).parents[1] / "configs" / "unmix.toml"
+    folder = tmp_path / "run"
+    code, _, _ = run(
+        "run",
+        path,
+        "--set",
+        f"source.path={mixture}",
+        "--set",
+        f"run.folder={folder}",
+        "--set",
+        "source.block_size=500",
+    )
+    assert code == 0
+    assert quality(separated(folder / "sources")).min() > 25
+    assert (folder / "parameters.jsonl").exists()
 
 
 def test_what_sources_and_sound_belong_to(mixture, tmp_path):
