@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,24 @@ def test_standard_input_is_separated_while_it_comes(mixture, tmp_path):
     assert quality(separated(tmp_path)).min() > 25
 
 
+def test_ctrl_c_ends_a_live_signal_with_what_was_separated(mixture, tmp_path):
+    arguments = ["unmix", "-", "--sample-rate", str(RATE), "--channels", "4", "--out-dir", str(tmp_path), "--json"]
+    program = f"from stream_em import cli\ncli.main({arguments!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(as_pcm(soundfile.read(mixture)[0]))
+    process.stdin.flush()
+    while not (tmp_path / "source_4.wav").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    samples = json.loads(out)["samples"]
+    assert 1600 <= samples <= len(HEARD)
+    assert soundfile.info(tmp_path / "source_1.wav").frames == samples
+
+
 def test_several_files_are_one_signal_and_channels_can_be_chosen(run, tmp_path):
     first, second = (
         recording(tmp_path / "1.wav", HEARD[:40_000]),
@@ -135,9 +155,18 @@ def test_several_files_are_one_signal_and_channels_can_be_chosen(run, tmp_path):
 def test_sources_that_are_there_are_not_written_over_unless_forced(run, mixture, tmp_path):
     (tmp_path / "source_7.wav").write_bytes(b"mine")
     (tmp_path / "other.txt").write_text("kept")
+    own = tmp_path / "own"
+    own.mkdir()
+    recording(own / "source_1.wav", HEARD)
+    assert "would be written over" in failure(run, "unmix", own / "source_1.wav", "--out-dir", own, "--force")
+    assert (own / "source_1.wav").exists()
     assert "source_7.wav: is there already" in failure(run, "unmix", mixture, "--out-dir", tmp_path)
     assert run("unmix", mixture, "--out-dir", tmp_path, "--force", "--quiet")[0] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.txt", *(f"source_{k}.wav" for k in range(1, 5))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "other.txt",
+        "own",
+        *(f"source_{k}.wav" for k in range(1, 5)),
+    ]
 
 
 # Bad input: an error of one line, or a correct answer; never NaN
@@ -173,6 +202,7 @@ def test_silence_at_the_begin_and_gaps_are_no_obstacle(run, tmp_path):
     assert code == 0
     assert "ch2: 4,000 of 112,000 samples are missing" in out
     sources = separated(tmp_path / "sources")
+    assert "1.10 s: start" in out
     assert not sources[:RATE].any()
     assert np.isfinite(sources).all()
     assert quality(sources[RATE:]).min() > 20
@@ -210,7 +240,7 @@ def test_what_cannot_be_separated_is_told(run, mixture, tmp_path):
     assert "leave it out" in failure(run, "unmix", mixture, "--sample-rate", "8000", *out, "--force")
     assert "there is no field 'ch9'" in failure(run, "unmix", mixture, "--reference", "ch9", *out, "--force")
     assert "--write must be wav" in failure(run, "unmix", mixture, "--write", "mp3", *out, "--force")
-    assert "sources" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
+    assert "--mode must be block or sample" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
     assert "is a file" in failure(run, "unmix", mixture, "--out-dir", mixture)
     np.save(tmp_path / "x.npy", HEARD)
     assert "--sample-rate is missing" in failure(run, "unmix", tmp_path / "x.npy", *out, "--force")

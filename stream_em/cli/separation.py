@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from stream_em.arrays import FloatArray
 from stream_em.cli.output import console, facts
 from stream_em.errors import InputError, OutsideError
+from stream_em.models.signal_unmixing import Sources
 from stream_em.sinks import sink_for
 from stream_em.sinks.interface import Sink
 from stream_em.sinks.wav import WavSink
@@ -20,6 +21,7 @@ from stream_em.streams.ahead import read_patiently
 from stream_em.streams.bytestream import is_regular
 from stream_em.streams.cells import check_fields
 from stream_em.streams.files import FileSource, open_source
+from stream_em.streams.formats import format_named
 from stream_em.streams.microphone import PREFIX, Microphone
 from stream_em.streams.paths import find_files
 from stream_em.streams.signals import pcm_of
@@ -59,7 +61,7 @@ def open_signal(
     if any(path.startswith(PREFIX) for path in data):
         return _open_microphone(data, sample_rate, channels)
     raw = channels is not None or dtype is not None
-    live = not all(is_regular(path) for path in find_files(data))
+    live = not all(map(is_regular, find_files(data, None if format is None else format_named(format))))
     source = open_source(
         data,
         fields=fields,
@@ -80,6 +82,15 @@ def open_signal(
     return Signal(source, rate)
 
 
+def mode_named(name: str) -> Sources:
+    """Return what shares a source's loudness; raises `InputError` for an unknown name."""
+    known: Sources
+    for known in get_args(Sources):
+        if known == name:
+            return known
+    raise InputError(f"--mode must be {' or '.join(get_args(Sources))}, not {name!r}")
+
+
 def _open_microphone(data: Sequence[str], sample_rate: float | None, channels: int | None) -> Signal:
     if len(data) > 1:
         raise InputError(f"{PREFIX} can be separated only by itself; name no other recordings")
@@ -92,8 +103,8 @@ def _open_microphone(data: Sequence[str], sample_rate: float | None, channels: i
 
 
 @contextmanager
-def prepared(folder: Path, kind: str, rate: float, force: bool) -> Iterator[Sink]:
-    """Open the output in a folder that is empty of sources, or emptied of them by `force`."""
+def prepared(folder: Path, kind: str, rate: float, force: bool, data: Sequence[str]) -> Iterator[Sink]:
+    """Open the output in a folder that is empty of sources, or emptied of them by `force`, but never of the `data`."""
     if kind not in ("wav", "parquet", "csv", "jsonl"):
         raise InputError(f"--write must be wav, parquet, csv or jsonl, not {kind!r}")
     if folder.exists() and not folder.is_dir():
@@ -101,6 +112,9 @@ def prepared(folder: Path, kind: str, rate: float, force: bool) -> Iterator[Sink
     there = sorted([*folder.glob("source_*.wav"), *folder.glob("sources.*"), *folder.glob("sources/part-*.parquet")])
     if there and not force:
         raise InputError(f"{there[0]}: is there already; name another folder, or write over it with --force")
+    for path in there:
+        if any(Path(name).exists() and path.samefile(name) for name in data):
+            raise InputError(f"{path}: is read, and would be written over; name another folder")
     sink: Sink = WavSink(folder, rate) if kind == "wav" else sink_for(kind, folder / _table_name(kind))
     try:
         for path in there:
@@ -125,15 +139,16 @@ class Separation:
         self.signal = signal
         self.unmixer = unmixer
         self.check = ChannelCheck(signal.source.fields)
-        self.n_sources = 0
+        self.n_sources = unmixer.settings.n_components or len(signal.source.fields)
         self.samples = 0
+        self.silent = 0
+        """Samples before the first in which there was anything to hear."""
         self.seconds = 0.0
         self.stopped = False
         self.times: list[float] = []
         self.notes: list[str] = []
         self._sink = sink
         self._waiting: list[FloatArray] = []
-        self._silent = True
         self._flushed = time.monotonic()
 
     def stop(self) -> None:
@@ -161,37 +176,38 @@ class Separation:
             finally:
                 # What was separated before the source failed is whole.
                 self._sink.flush()
-        if self._silent:
+        self.seconds = time.monotonic() - begin
+        if self.stopped:
+            return
+        if self.silent == self.samples:
             raise InputError("all channels are silent, from start to end: there is nothing to separate")
         # This says how many samples are needed, and how many there were, if nothing could be learned.
         _ = self.unmixer.unmixing
-        self.seconds = time.monotonic() - begin
 
     def take(self, values: FloatArray) -> None:
         """Separate the next samples (n, D)."""
         self.check.look(values)
-        self.samples += len(values)
-        if self._silent:
+        if self.silent == self.samples:
             silent = _leading_silence(values)
-            self._silent = silent == len(values)
-            self._put(np.zeros((silent, values.shape[1])))
+            self.samples += silent
+            self.silent += silent
+            self._write(np.zeros((silent, self.n_sources)))
             values = values[silent:]
             if len(values) == 0:
                 return
+        self.samples += len(values)
         begin = time.perf_counter()
         sources = self.unmixer.process(values)
         if len(self.times) < MOST_TIMES:
             self.times.append(time.perf_counter() - begin)
-        self._put(sources)
+        # Until the first moments are over the channels come out; if nothing follows them, they are no sources.
+        self._waiting.append(sources)
+        if self.unmixer.engine is not None:
+            self._write(np.concatenate(self._waiting))
+            self._waiting = []
 
-    def _put(self, sources: FloatArray) -> None:
-        if self.unmixer.engine is None:
-            self._waiting.append(sources)
-            return
-        parts, self._waiting = [*self._waiting, sources], []
-        self.n_sources = sources.shape[1]
-        for part in parts:
-            self._sink.write({f"source_{k + 1}": np.ascontiguousarray(part[:, k]) for k in range(self.n_sources)})
+    def _write(self, sources: FloatArray) -> None:
+        self._sink.write({f"source_{k + 1}": np.ascontiguousarray(sources[:, k]) for k in range(self.n_sources)})
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._sink.flush()
             self._flushed = time.monotonic()
@@ -205,10 +221,9 @@ def _leading_silence(values: FloatArray) -> int:
 
 def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) -> None:
     """Print what was separated, how fast, and what happened."""
-    rate, fields = separation.signal.rate, separation.signal.source.fields
-    signal_seconds = separation.samples / rate
+    rate, fields, unmixer = separation.signal.rate, separation.signal.source.fields, separation.unmixer
     took = block_times(separation.times)
-    events = [(event.at / rate, event.kind, event.detail) for event in separation.unmixer.events]
+    events = [((separation.silent + event.at) / rate, event.kind, event.detail) for event in unmixer.events]
     notes = separation.check.notes() + separation.notes[:MOST_EVENTS_SHOWN]
     if as_json:
         found: dict[str, Any] = {
@@ -217,7 +232,7 @@ def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) ->
             "sample_rate": rate,
             "samples": separation.samples,
             "seconds": separation.seconds,
-            "real_time_factor": separation.seconds / signal_seconds,
+            "real_time_factor": unmixer.real_time_factor,
             "chunk_seconds": took._asdict(),
             "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],
             "notes": notes,
@@ -228,9 +243,10 @@ def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) ->
         rows = {
             "channels": f"{len(fields)}: {', '.join(fields)}",
             "sources": f"{separation.n_sources}, in {folder}",
-            "signal": f"{signal_seconds:,.2f} s at {rate:g} Hz, separated in {separation.seconds:,.2f} s:"
-            f" {signal_seconds / separation.seconds:,.0f} times faster than it sounds",
-            "a chunk": f"{1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
+            "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
+            f" {separation.seconds:,.2f} s",
+            "computing": f"{100 * unmixer.real_time_factor:.2f} % of real time;"
+            f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
         }
         lines = [f"{at:,.2f} s: {kind}, {detail}" for at, kind, detail in events[:MOST_EVENTS_SHOWN]]
         if len(events) > MOST_EVENTS_SHOWN:

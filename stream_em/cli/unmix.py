@@ -1,7 +1,7 @@
 """`stream-em unmix`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,26 +47,26 @@ def unmix(
 ) -> None:
     """Separate superimposed signals while they are read, faster than they sound, in constant memory."""
     from stream_em.cli.learning import compile_unmixer
-    from stream_em.cli.separation import Separation, open_signal, prepared, told
+    from stream_em.cli.separation import Separation, mode_named, open_signal, prepared, told
     from stream_em.cli.signals import stopped_by_signals
     from stream_em.unmixing.unmixer import Unmixer
 
     names = [name.strip() for name in fields.split(",")] if fields is not None else None
     opened = open_signal(data, names, format, sample_rate, channels, dtype)
     with opened.source as source:
-        shared: Any = mode
         unmixer = Unmixer(
             sources or len(source.fields),
-            sources=shared,
+            sources=mode_named(mode),
             detect=detect,
             reference=None if reference is None else opened.channel(reference),
             sample_rate=opened.rate,
         )
-        with prepared(out_dir, write, opened.rate, force) as sink:
+        with prepared(out_dir, write, opened.rate, force, data) as sink:
             compile_unmixer()
             separation = Separation(opened, unmixer, sink)
             with stopped_by_signals(separation.stop):
                 separation.run(show=not (quiet or as_json))
-    told(separation, out_dir, as_json=as_json, quiet=quiet)
+    if separation.samples:
+        told(separation, out_dir, as_json=as_json, quiet=quiet)
     if separation.stopped:
         raise typer.Exit(INTERRUPTED)

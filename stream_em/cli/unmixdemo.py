@@ -78,7 +78,7 @@ def demo_unmix(folder: Path) -> None:
         f"below {LEVEL_DB:.0f} dB": f"after {metrics.time_to(LEVEL_DB, still.times, still.ratio):.1f} s;"
         f" after the microphones had moved, again after {back:.1f} s",
         "streamed": f"{seconds:.0f} s of sound read, separated, measured and written in {still.seconds:.1f} s,"
-        f" {seconds / still.seconds:.0f} × real time",
+        f" {seconds / still.seconds:.0f} times real time",
         "a chunk": f"{1e6 * still.took.p50:.0f} µs (median), {1e6 * still.took.p99:.0f} µs (99 %), of the"
         f" {1e6 * CHUNK / RATE:,.0f} that it lasts",
         "compiling": f"{compiling:.1f} s, the first time only",
@@ -101,7 +101,7 @@ def _streamed(path: Path, folder: Path, signals: FloatArray, mixing_at: Callable
     times: list[float] = []
     ratio: list[float] = []
     begin = time.perf_counter()
-    with opened.source as source, prepared(folder, "wav", RATE, force=True) as sink:
+    with opened.source as source, prepared(folder, "wav", RATE, True, [str(path)]) as sink:
         separation = Separation(opened, unmixer, sink)
         for block in read_ahead(source):
             separation.take(block.values)
