@@ -86,6 +86,15 @@ def test_the_sources_are_as_loud_as_they_are_at_a_microphone(run, mixture, tmp_p
     np.testing.assert_allclose(sources[LATER].sum(axis=1), HEARD[LATER, 2], atol=2e-3)
 
 
+def test_a_picture_is_drawn_if_asked_for(run, mixture, tmp_path):
+    picture = tmp_path / "pictures" / "x.svg"
+    assert run("unmix", mixture, "--out-dir", tmp_path, "--picture", picture, "--quiet") == (0, "", "")
+    assert picture.read_text().count("<image") == 8
+    assert "ends in .png, .svg, .pdf" in failure(
+        run, "unmix", mixture, "--out-dir", tmp_path / "other", "--picture", tmp_path / "x.gif"
+    )
+
+
 def test_samples_from_a_pipe_or_a_table_give_the_same_sources(run, mixture, tmp_path):
     run("unmix", mixture, "--out-dir", tmp_path / "a", "--quiet")
     heard = soundfile.read(mixture)[0]

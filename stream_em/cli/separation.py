@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -147,6 +147,7 @@ class Separation:
         self.stopped = False
         self.times: list[float] = []
         self.notes: list[str] = []
+        self.watch: Callable[[float, FloatArray, FloatArray, Unmixer], None] | None = None
         self._sink = sink
         self._waiting: list[FloatArray] = []
         self._flushed = time.monotonic()
@@ -200,6 +201,8 @@ class Separation:
         sources = self.unmixer.process(values)
         if len(self.times) < MOST_TIMES:
             self.times.append(time.perf_counter() - begin)
+        if self.watch is not None:
+            self.watch(self.samples / self.signal.rate, values, sources, self.unmixer)
         # Until the first moments are over the channels come out; if nothing follows them, they are no sources.
         self._waiting.append(sources)
         if self.unmixer.engine is not None:

@@ -41,6 +41,12 @@ def unmix(
     channels: Channels = None,
     dtype: Dtype = None,
     write: Annotated[str, typer.Option(help="wav, or one table of all sources: parquet, csv or jsonl.")] = "wav",
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw how it settled, and spectrograms of the last seconds: .png, .svg, .pdf."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the sources that are in DIR already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
@@ -49,6 +55,7 @@ def unmix(
     from stream_em.cli.learning import compile_unmixer
     from stream_em.cli.separation import Separation, mode_named, open_signal, prepared, told
     from stream_em.cli.signals import stopped_by_signals
+    from stream_em.cli.unmixpicture import Picture
     from stream_em.unmixing.unmixer import Unmixer
 
     names = [name.strip() for name in fields.split(",")] if fields is not None else None
@@ -61,11 +68,15 @@ def unmix(
             reference=None if reference is None else opened.channel(reference),
             sample_rate=opened.rate,
         )
+        drawn = None if picture is None else Picture(picture, source.fields, opened.rate)
         with prepared(out_dir, write, opened.rate, force, data) as sink:
             compile_unmixer()
             separation = Separation(opened, unmixer, sink)
+            separation.watch = None if drawn is None else drawn.look
             with stopped_by_signals(separation.stop):
                 separation.run(show=not (quiet or as_json))
+    if drawn is not None and unmixer.engine is not None:
+        drawn.save()
     if separation.samples:
         told(separation, out_dir, as_json=as_json, quiet=quiet)
     if separation.stopped:

@@ -13,7 +13,7 @@ from stream_em.cli.learning import compile_unmixer
 from stream_em.cli.output import console
 from stream_em.cli.separation import Separation, open_signal, prepared
 from stream_em.demo import MIXING, MOVED, RECORDINGS, recordings
-from stream_em.report.separation import Curve, Row, save_separation
+from stream_em.report.separation import Axis, Curve, Row, save_separation
 from stream_em.report.style import require_matplotlib
 from stream_em.sinks.disk import writing
 from stream_em.streams.ahead import read_ahead
@@ -26,6 +26,9 @@ RATE = 16_000
 CHUNK, LOOK_SECONDS = 160, 0.1
 LEVEL_DB = -20.0
 LAST_SECONDS = 5.0
+INTERFERENCE = Axis(
+    "How much of the others is left in each source: lower is better", "interference to signal, dB", -70.0, LEVEL_DB
+)
 HEADROOM = 8.0
 """The mixtures are divided by this, so that none is clipped."""
 
@@ -178,4 +181,4 @@ def _draw(path: Path, signals: FloatArray, heard: FloatArray, still: Streamed, a
         Curve("microphones moved in the middle", after.times, after.ratio),
     )
     with writing(path):
-        save_separation(path, curves, rows, RATE, LEVEL_DB)
+        save_separation(path, INTERFERENCE, curves, rows, RATE)

@@ -16,15 +16,23 @@ if TYPE_CHECKING:
 WINDOW = 512
 """Samples of a spectrogram's column."""
 LOUDEST_DB, RANGE_DB = 0.0, 70.0
-LEAST_DB = -70.0
+
+
+class Axis(NamedTuple):
+    """What curves show: a title, the label of their axis, the least value drawn, and a level that is marked."""
+
+    title: str
+    label: str
+    least: float
+    level: float | None = None
 
 
 class Curve(NamedTuple):
-    """Interference-to-signal ratio (T,) in dB at times (T,) in seconds."""
+    """Values (T,) in dB at times (T,) in seconds."""
 
     label: str
     times: FloatArray
-    ratio: FloatArray
+    values: FloatArray
 
 
 class Row(NamedTuple):
@@ -35,25 +43,25 @@ class Row(NamedTuple):
     signals: FloatArray
 
 
-def save_separation(path: Path, curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float, level: float) -> None:
+def save_separation(path: Path, axis: Axis, curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float) -> None:
     """Draw the curves and, below, a row of spectrograms for each of `rows`; the suffix of `path` chooses the format.
 
-    `level` is drawn as a line. Raises `InputError` if matplotlib is not installed.
+    Raises `InputError` if matplotlib is not installed.
     """
     style.require_matplotlib()
     import matplotlib.style
 
     with matplotlib.style.context({"font.size": 8.0, "axes.titlesize": 8.5}, after_reset=True):
-        _drawn(curves, rows, sample_rate, level).savefig(path, dpi=130)
+        _drawn(axis, curves, rows, sample_rate).savefig(path, dpi=130)
 
 
-def _drawn(curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float, level: float) -> "Figure":
+def _drawn(axis: Axis, curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float) -> "Figure":
     from matplotlib.figure import Figure
 
     width = max(row.signals.shape[1] for row in rows)
     figure = Figure(figsize=(2.6 * width, 2.6 + 1.5 * len(rows)), layout="constrained")
     grid = figure.add_gridspec(1 + len(rows), width, height_ratios=[1.5, *([1.0] * len(rows))])
-    _draw_curves(figure.add_subplot(grid[0, :]), curves, level)
+    _draw_curves(figure.add_subplot(grid[0, :]), axis, curves)
     for i, row in enumerate(rows):
         for k in range(row.signals.shape[1]):
             axes = figure.add_subplot(grid[1 + i, k])
@@ -70,13 +78,15 @@ def _drawn(curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float, lev
     return figure
 
 
-def _draw_curves(axes: "Axes", curves: Sequence[Curve], level: float) -> None:
+def _draw_curves(axes: "Axes", axis: Axis, curves: Sequence[Curve]) -> None:
     for k, curve in enumerate(curves):
-        axes.plot(curve.times, np.maximum(curve.ratio, LEAST_DB), color=style.colour(k), label=curve.label, lw=1.4)
-    axes.axhline(level, color="0.6", lw=0.8, ls=":")
-    axes.set(xlabel="seconds of signal", ylabel="interference to signal, dB", xlim=(0, None))
-    axes.set_title("How much of the others is left in each source: lower is better")
-    axes.legend(frameon=False, loc="upper right")
+        axes.plot(curve.times, np.maximum(curve.values, axis.least), color=style.colour(k), label=curve.label, lw=1.4)
+    if axis.level is not None:
+        axes.axhline(axis.level, color="0.6", lw=0.8, ls=":")
+    axes.set(xlabel="seconds of signal", ylabel=axis.label, xlim=(0, None))
+    axes.set_title(axis.title)
+    if len(curves) > 1:
+        axes.legend(frameon=False, loc="upper right")
     axes.grid(alpha=0.3)
 
 
