@@ -9,8 +9,8 @@ from stream_em.kernels.dispatch import kernel
 def observe(records, sources, tally, products, level, still):
     """Take (n, D) records and their (n, K) sources into a window; return how many channels have stood still in it.
 
-    `tally` (1,) counts its records, `products` (K, K) sums those of the sources, which are centred. `level` (D,) is each
-    channel's first value, `still` (D,) whether it has had no other.
+    `tally` (1,) counts its records, `products` (K, K) sums those of the sources, which are centred. `level` (D,) is the
+    first value of each channel, `still` (D,) whether it has had no other.
     """
     n, K = sources.shape
     if tally[0] == 0.0:
@@ -35,14 +35,15 @@ def observe(records, sources, tally, products, level, still):
 
 
 @kernel
-def crosstalk(products):
-    """Return the mean squared correlation of different sources in a window, given their `products`; 0 if there is none.
+def crosstalk(products, least):
+    """Return the mean squared correlation of different sources in a window, given their `products` (K, K).
 
+    A source that is quieter than `least` (K,) counts as that loud: what leaks into silence is no change.
     """
-    total, pairs = 0.0, 0
-    for i in range(len(products)):
+    K, total = len(products), 0.0
+    for i in range(K):
         for j in range(i):
-            if products[i, i] > 0.0 and products[j, j] > 0.0:
-                total += products[i, j] / products[i, i] * (products[i, j] / products[j, j])
-                pairs += 1
-    return total / pairs if pairs > 0 else 0.0
+            first, second = max(products[i, i], least[i]), max(products[j, j], least[j])
+            if first > 0.0 and second > 0.0:
+                total += products[i, j] / first * (products[i, j] / second)
+    return 2.0 * total / (K * (K - 1.0)) if K > 1 else 0.0
