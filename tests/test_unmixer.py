@@ -294,6 +294,8 @@ def test_crosstalk_is_the_mean_squared_correlation():
     assert (level[1], list(still), tally[0]) == (4.0, [False, True], 300)
     norms = np.sqrt(np.diag(products))
     squares = (products / np.outer(norms, norms))[np.triu_indices(3, 1)] ** 2
-    assert crosstalk(products, np.zeros(3)) == pytest.approx(squares.mean())
-    assert crosstalk(products, np.full(3, 1e9)) < 1e-3
-    assert crosstalk(np.ones((1, 1)), np.zeros(1)) == 0.0
+    usual = np.diag(products).copy()
+    assert crosstalk(products, usual) == pytest.approx(squares.mean())
+    assert crosstalk(products, usual * [1e9, 1.0, 1.0]) < squares.mean()
+    assert np.isnan(crosstalk(products, 20.0 * usual))
+    assert np.isnan(crosstalk(np.ones((1, 1)), np.ones(1)))

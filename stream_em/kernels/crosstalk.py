@@ -4,6 +4,8 @@ import numpy as np
 
 from stream_em.kernels.dispatch import kernel
 
+PAUSE, QUIET = 0.1, 0.01
+
 
 @kernel
 def observe(records, sources, tally, products, level, still):
@@ -35,15 +37,22 @@ def observe(records, sources, tally, products, level, still):
 
 
 @kernel
-def crosstalk(products, least):
+def crosstalk(products, usual):
     """Return the mean squared correlation of different sources in a window, given their `products` (K, K).
 
-    A source that is quieter than `least` (K,) counts as that loud: what leaks into silence is no change.
+    `usual` (K,) is what each source's own product usually is: of less than 0.01 of it, it counts as 0.01, because what
+    leaks into silence is no change. If the sources have less than 0.1 of it in the median, only noise is heard: NaN.
     """
     K, total = len(products), 0.0
+    loudness = np.empty(K)
+    for i in range(K):
+        loudness[i] = products[i, i] / usual[i] if usual[i] > 0.0 else 0.0
+    loudness.sort()
+    if K < 2 or not loudness[K // 2] >= PAUSE:
+        return np.nan
     for i in range(K):
         for j in range(i):
-            first, second = max(products[i, i], least[i]), max(products[j, j], least[j])
+            first, second = max(products[i, i], QUIET * usual[i]), max(products[j, j], QUIET * usual[j])
             if first > 0.0 and second > 0.0:
                 total += products[i, j] / first * (products[i, j] / second)
-    return 2.0 * total / (K * (K - 1.0)) if K > 1 else 0.0
+    return 2.0 * total / (K * (K - 1.0))

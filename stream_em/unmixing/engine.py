@@ -23,11 +23,6 @@ EAGER_WINDOWS = 40
 REPLAYS = frozenset(round(1.25**i) for i in range(17))
 """After so many windows."""
 REPLAY_ITERATIONS = 5
-PAUSE = 0.1
-"""A window in which the sources have less than this part of their usual power, in the median, tells of noise alone."""
-TINY = np.finfo(float).tiny
-QUIET = 0.01
-"""Crosstalk into sources of less than this part of their usual power is none."""
 SPARSE = 10
 KEPT_WINDOWS = SUSPECT + CONTEST
 WARY_WINDOWS = 20
@@ -68,6 +63,8 @@ class Engine(NamedTuple):
     """(window,): what each record counts."""
     steps: FloatArray
     """(window,): the stepsize of each."""
+    params: Any
+    """Windows on theta; see `stream_em.models.unmixing`."""
     carried: FloatArray
     """(5,): the window on s that says where a block stands; see `stream_em.models.unmixing`."""
 
@@ -114,11 +111,11 @@ def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
     K, D, sized = model.n_components, n_channels, model.sized(n_channels)
     n_averaged, n_theta, _, n_statistics = model_sizes(sized)
     n_kept = (EAGER_WINDOWS + KEPT_WINDOWS) * WINDOW_BLOCKS if model.sources == "block" else 0
-    s, window = np.zeros(n_statistics), WINDOW_BLOCKS * model.block
+    theta, s, window = np.zeros(n_theta), np.zeros(n_statistics), WINDOW_BLOCKS * model.block
     return Engine(
         model,
         sized,
-        np.zeros(n_theta),
+        theta,
         s,
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
@@ -132,6 +129,7 @@ def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
         no_change(n_theta),
         np.ones(window),
         np.ones(window),
+        params_of(sized, theta),
         stats_of(sized, s).tally,
     )
 
@@ -241,12 +239,11 @@ def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
     If a challenger has won, it goes on from there.
     """
     change, window = engine.change, engine.window
-    params = params_of(engine.sized, engine.theta)
-    usual = window * params.power * params.scales**2
-    if np.median(np.diagonal(engine.products) / np.maximum(usual, TINY)) < PAUSE:
+    mixture = crosstalk(engine.products, window * engine.params.power * engine.params.scales**2)
+    if mixture != mixture:
         return []
     if not contested(change):
-        if suspicious(change, crosstalk(engine.products, QUIET * usual)):
+        if suspicious(change, mixture):
             fit = fitted(engine.model, engine.sized, latest(engine, SUSPECT), engine.theta)
             enter(change, fit.theta)
         return []
