@@ -14,9 +14,9 @@ from stream_em.models.unmixing import add_product, complete_record, standardise
 
 @kernel
 def sum_blocks(model, theta, records, sums):
-    """Write the packed sums (B, P) of (1, x)(1, x)' over each whole block of (n, D) records, missing values completed."""
+    """Write the packed sums (B, P) of (1, x)(1, x)' over whole blocks of (n, D) records, missing values completed."""
     params, L, E = params_of(model, theta), model.block, model.n_features + 1
-    z, ones, squares, y = np.empty((len(records), E)), np.ones(L), np.zeros(model.n_components), np.empty(0)
+    z, ones, squares = np.empty((len(records), E)), np.ones(L), np.zeros(model.n_components)
     weighed, product, y = np.empty((L, E)), np.empty((E, E)), np.empty(model.n_components)
     holes = standardise(params, records, z)
     sums[:] = 0.0

@@ -36,8 +36,8 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     A source's scale is latent, and shared by `block` consecutive records ("block": sound, or whatever is loud and
     quiet in turn) or each record's own ("sample"); `nu` are the degrees of freedom of the Student-t that this makes of
-    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is). Sources come out as they
-    are at channel `reference`, or, if None, as loud as they are over all channels (root mean square).
+    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is). Sources come out as
+    they are at channel `reference`, or, if None, as loud as they are over all channels (root mean square).
 
     >>> SignalUnmixing(n_components=4, block=80).sources
     'block'

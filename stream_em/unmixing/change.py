@@ -16,9 +16,9 @@ SUSPECT = 3
 """Windows in a row that raise a suspicion; the challenger learns from them."""
 CONTEST = 2
 """Windows that decide."""
-FACTOR = 5.0
+FACTOR = 8.0
 """How many times the usual crosstalk is suspicious."""
-LEAST_GAIN = 0.5
+LEAST_GAIN = 0.75
 """The challenger must predict better by so many nats a record."""
 MEMORY = 100
 """Windows that the usual crosstalk is a running mean over."""

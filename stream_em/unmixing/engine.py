@@ -1,16 +1,15 @@
 """What an unmixer has learned, as arrays, and how it takes the samples up to the end of a window."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_em.arrays import BoolArray, FloatArray, IntArray
-from stream_em.em import SCORE, expect, model_sizes, online_em, stats_of
+from stream_em.em import SCORE, expect, model_sizes, online_em, params_of, stats_of
 from stream_em.errors import InputError
 from stream_em.kernels.crosstalk import crosstalk, observe
 from stream_em.learning.snapshot import Tensors
-from stream_em.learning.state import Event, cut
+from stream_em.learning.state import Event
 from stream_em.models.replay import replay, sum_blocks
 from stream_em.models.signal_unmixing import SignalUnmixing
 from stream_em.stepsize import Stepsize
@@ -44,9 +43,9 @@ class Engine(NamedTuple):
     tally: IntArray
     """(3,): samples learned, then the M-steps in each row of `averages`; see `stream_em.em.online_em`."""
     counts: FloatArray
-    """(8,): samples; those learned since the start, and their summed log-likelihood; samples by which the stepsize goes;
-    samples learned before the last start or reset; of s.tally, at the window's begin: blocks left out, log-likelihood;
-    blocks kept."""
+    """(8,): samples; those learned since the start, and their summed log-likelihood; samples by which the stepsize
+    goes; samples learned before the last start or reset; of `carried` at the window's begin: blocks left out,
+    log-likelihood; blocks kept."""
     heard: FloatArray
     """(1,): samples of the window so far."""
     products: FloatArray
@@ -64,6 +63,8 @@ class Engine(NamedTuple):
     """(window,): what each record counts."""
     steps: FloatArray
     """(window,): the stepsize of each."""
+    params: Any
+    """Windows on theta; see `stream_em.models.unmixing`."""
     carried: FloatArray
     """(5,): the window on s that says where a block stands; see `stream_em.models.unmixing`."""
 
@@ -79,15 +80,21 @@ class Engine(NamedTuple):
         return found | {f"change.{name}": value for name, value in self.change._asdict().items()}
 
 
-def begun(model: SignalUnmixing, first: FloatArray) -> Engine:
-    """Return an unmixer that has learned its first (n, D) records."""
+def begun(model: SignalUnmixing, first: FloatArray, count: int) -> Engine:
+    """Return an unmixer that has learned its first (n, D) records, whole windows, after `count` samples with them."""
     n, D = first.shape
-    fit = fitted(model, model.sized(D), first)
     engine = _blank(model, D)
-    _adopt(engine, fit, n)
-    engine.tally[0] = engine.counts[0] = engine.counts[4] = n
-    _keep(engine, first)
+    engine.flags[1], engine.levels[1] = still_channels(first), first[0]
+    _adopt(engine, fitted(model, engine.sized, alive(engine, first)), n)
+    engine.tally[0] = engine.counts[4] = n
+    engine.counts[0] = count
+    _keep(engine, alive(engine, first))
     return engine
+
+
+def still_channels(records: FloatArray) -> BoolArray:
+    """Return which channels (D,) of (n, D) records have one value all the time."""
+    return np.asarray((records == records[0]).all(axis=0))
 
 
 def restored(model: SignalUnmixing, arrays: Tensors) -> Engine:
@@ -104,11 +111,11 @@ def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
     K, D, sized = model.n_components, n_channels, model.sized(n_channels)
     n_averaged, n_theta, _, n_statistics = model_sizes(sized)
     n_kept = (EAGER_WINDOWS + KEPT_WINDOWS) * WINDOW_BLOCKS if model.sources == "block" else 0
-    s, window = np.zeros(n_statistics), WINDOW_BLOCKS * model.block
+    theta, s, window = np.zeros(n_theta), np.zeros(n_statistics), WINDOW_BLOCKS * model.block
     return Engine(
         model,
         sized,
-        np.zeros(n_theta),
+        theta,
         s,
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
@@ -122,6 +129,7 @@ def _blank(model: SignalUnmixing, n_channels: int) -> Engine:
         no_change(n_theta),
         np.ones(window),
         np.ones(window),
+        params_of(sized, theta),
         stats_of(sized, s).tally,
     )
 
@@ -135,9 +143,9 @@ def _adopt(engine: Engine, fit: Fit, n: int) -> None:
     engine.counts[5:] = engine.carried[2], engine.carried[4], 0.0
 
 
-def until_windows_end(engine: Engine, n: int) -> Iterable[slice]:
-    """Yield the slices of the next n samples that end where windows do."""
-    return cut(n, int(engine.tally[0]), engine.window)
+def until_window_ends(engine: Engine) -> int:
+    """Return how many samples there are until the window ends."""
+    return engine.window - int(engine.tally[0]) % engine.window
 
 
 def heard(engine: Engine, records: FloatArray, sources: FloatArray) -> None:
@@ -188,7 +196,7 @@ def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArra
     if detect and windows >= WARY_WINDOWS and still < records.shape[1] and engine.model.n_components > 1:
         events += _changed(engine, (total - counts[6]) / window)
     if eager:
-        _keep(engine, _latest(engine, 1))
+        _keep(engine, latest(engine, 1))
         if windows + 1 in REPLAYS:
             replay(engine.sized, engine.theta, engine.s, engine.kept[: int(counts[7])], REPLAY_ITERATIONS)
     counts[2] += total - counts[6]
@@ -231,24 +239,27 @@ def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
     If a challenger has won, it goes on from there.
     """
     change, window = engine.change, engine.window
+    mixture = crosstalk(engine.products, window * engine.params.power * engine.params.scales**2)
+    if mixture != mixture:
+        return []
     if not contested(change):
-        if suspicious(change, crosstalk(engine.products)):
-            fit = fitted(engine.model, engine.sized, _latest(engine, SUSPECT), engine.theta)
+        if suspicious(change, mixture):
+            fit = fitted(engine.model, engine.sized, latest(engine, SUSPECT), engine.theta)
             enter(change, fit.theta)
         return []
     scores, s = np.empty(window), np.zeros_like(engine.s)
-    expect(engine.sized, change.challenger, s, _latest(engine, 1), scores, NOTHING, scores, SCORE)
+    expect(engine.sized, change.challenger, s, latest(engine, 1), scores, NOTHING, scores, SCORE)
     won = decide(change, float(scores.mean()) - log_likelihood)
     if not won:
         return []
-    records = _latest(engine, KEPT_WINDOWS)
+    records = latest(engine, KEPT_WINDOWS)
     _adopt(engine, fitted(engine.model, engine.sized, records, change.challenger), len(records))
     _keep(engine, records)
     begin = engine.counts[0] - len(records)
     return [Event(float(engine.counts[0]), "reset", f"the mixing has changed about sample {begin:,.0f}")]
 
 
-def _latest(engine: Engine, n_windows: int) -> FloatArray:
+def latest(engine: Engine, n_windows: int) -> FloatArray:
     """Return the records of the latest whole windows, oldest first."""
     end, n = int(engine.tally[0]), n_windows * engine.window
     return np.ascontiguousarray(np.take(engine.recent, np.arange(end - n, end), axis=0, mode="wrap"))

@@ -15,7 +15,18 @@ from stream_em.learning.state import Event
 from stream_em.models.signal_unmixing import SignalUnmixing, SignalUnmixingParams, Sources
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import as_records
-from stream_em.unmixing.engine import WINDOW_BLOCKS, Engine, begun, heard, learned, restored, until_windows_end
+from stream_em.unmixing.engine import (
+    KEPT_WINDOWS,
+    WINDOW_BLOCKS,
+    Engine,
+    begun,
+    heard,
+    latest,
+    learned,
+    restored,
+    still_channels,
+    until_window_ends,
+)
 from stream_em.unmixing.fitting import numerical_rank
 
 KEPT_EVENTS, KEPT_TIMES = 1000, 1000
@@ -53,10 +64,10 @@ class Unmixer:
     `process` takes chunks (n, D) of any length and returns the sources (n, K) of each, by what was learned before it.
     There are `n_components` sources; None: as many as the channels of the first moments allow. A source's loudness is
     shared by `block` samples (default: 10 ms if `sample_rate` is given, at least 16; else 160), or each sample's own
-    (`sources="sample"`). Blocks of more than `gate` times the usual power are taken for artefacts and not learned (None:
-    all are). With `detect` a change of the mixing is noticed and learned anew. Sources come out as loud as they are at
-    channel `reference`, or, if None, over all channels (root mean square); their order and sign never change but at a
-    reset, which `events` tells of. NaN is a missing value. Raises `InputError` for impossible settings.
+    (`sources="sample"`). Blocks of more than `gate` times the usual power are taken for artefacts and not learned
+    (None: all are). With `detect` a change of the mixing is noticed and learned anew. Sources come out as loud as they
+    are at channel `reference`, or, if None, over all channels (root mean square); their order and sign never change but
+    at a reset, which `events` tells of. NaN is a missing value. Raises `InputError` for impossible settings.
 
     >>> rng = np.random.default_rng(0)
     >>> loudness = np.repeat(np.exp(rng.normal(size=(200, 2))), 160, axis=0)
@@ -85,17 +96,18 @@ class Unmixer:
             raise InputError(f"sample_rate must be above 0 samples a second, not {sample_rate}")
         if block is None:
             block = max(SHORTEST_BLOCK, round(BLOCK_SECONDS * sample_rate)) if sample_rate else DEFAULT_BLOCK
+        SignalUnmixing(1 if n_components is None else n_components, (), sources, block, nu, gate, reference)
         steps = stepsize or Stepsize.polynomial(0.9)
         self.settings = UnmixerSettings(
             n_components, sources, block, nu, gate, detect, reference, steps.for_unit(block), sample_rate
         )
-        self._model(n_components or 1)
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.engine: Engine | None = None
         self.frozen = False
         self._waiting: list[FloatArray] = []
+        self._silent = 0
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)
         self._busy, self._heard = 0.0, 0
 
@@ -117,7 +129,7 @@ class Unmixer:
     @property
     def count(self) -> int:
         """Samples so far."""
-        return int(self.engine.counts[0]) if self.engine is not None else sum(map(len, self._waiting))
+        return int(self.engine.counts[0]) if self.engine is not None else self._silent + sum(map(len, self._waiting))
 
     @property
     def params(self) -> SignalUnmixingParams:
@@ -172,51 +184,70 @@ class Unmixer:
     def process(self, chunk: Any) -> FloatArray:
         """Return the sources (n, K) of the next chunk (n, D) by what was learned before each sample, then learn it.
 
-        During the first moments, which give the first unmixing, the channels themselves come out, and there are as many
-        as sources were asked for. Raises `InputError` for a chunk that cannot be used, of which nothing is then learned.
+        During the first moments, which give the first unmixing, the channels themselves come out. If channels depend on
+        each other there are fewer sources than channels; then the last columns are 0. Raises `InputError` for a chunk
+        that cannot be used, of which nothing is learned.
         """
         begin = perf_counter()
         records = as_records(chunk, self.n_channels)
-        D = records.shape[1]
-        K = min(D, self.settings.n_components or D)
-        if self.engine is not None:
-            K = self.engine.model.n_components
-        elif (self.settings.n_components or 1) > D:
-            raise InputError(f"n_components must be at most the {D} channels, not {self.settings.n_components}")
-        taken, out = 0, np.empty((len(records), K))
+        n, D = records.shape
+        width = self.settings.n_components or D
+        if width > D:
+            raise InputError(f"n_components must be at most the {D} channels, not {width}")
+        out, taken = np.zeros((n, width)), 0
         if self.engine is None:
             taken = self._collect(records)
-            out[:taken] = np.nan_to_num(records[:taken, :K])
-            K = self.engine.model.n_components if self.engine is not None else K
-            out = np.ascontiguousarray(out[:, :K])
+            out[:taken] = np.nan_to_num(records[:taken, :width])
         if self.engine is not None:
-            for part in until_windows_end(self.engine, len(records) - taken):
-                rows = slice(taken + part.start, taken + part.stop)
-                if self.frozen:
-                    heard(self.engine, records[rows], out[rows])
-                    continue
-                stepsize, detect = self.settings.stepsize, self.settings.detect
-                self.events += learned(self.engine, stepsize, detect, records[rows], out[rows])
+            self._unmix(records[taken:], out[taken:])
         self._times.append(perf_counter() - begin)
         self._busy += self._times[-1]
-        self._heard += len(records)
+        self._heard += n
         return out
 
+    def _unmix(self, records: FloatArray, out: FloatArray) -> None:
+        """Write the sources of (n, D) records into the first columns of `out`, window by window."""
+        done = 0
+        while done < len(records):
+            engine, settings = self._started(), self.settings
+            part = slice(done, done + min(len(records) - done, until_window_ends(engine)))
+            done, K = part.stop, engine.model.n_components
+            sources = out[part] if out.shape[1] == K else np.empty((part.stop - part.start, K))
+            if self.frozen:
+                heard(engine, records[part], sources)
+            else:
+                events = learned(engine, settings.stepsize, settings.detect, records[part], sources)
+                self.events += events
+                if out.shape[1] > K and any(event.kind == "channel back" for event in events):
+                    self._start(latest(engine, KEPT_WINDOWS))
+            if out.shape[1] > K:
+                out[part, :K] = sources
+
     def _collect(self, records: FloatArray) -> int:
-        """Keep the first samples, and start when there are enough; return how many were taken."""
-        needed = self._needed(records.shape[1]) - self.count
-        self._waiting.append(records[:needed].copy())
-        if len(records) >= needed:
-            first = np.concatenate(self._waiting)
-            allowed = numerical_rank(first)
-            K = self.settings.n_components or allowed
-            self.engine = begun(self._model(K), first)
-            self._waiting = []
-            self.events.append(Event(float(len(first)), "start", f"{K} sources from {records.shape[1]} channels"))
-            if allowed < K:
-                detail = f"only {allowed} of {K} directions vary: channels are silent or depend on each other"
-                self.events.append(Event(float(len(first)), "rank", detail))
-        return min(len(records), needed)
+        """Keep the first samples that are not silence, and start when there are enough; return how many were taken."""
+        taken = 0
+        while self.engine is None and taken < len(records):
+            needed = self._needed(records.shape[1]) - sum(map(len, self._waiting))
+            self._waiting.append(records[taken : taken + needed].copy())
+            taken += len(self._waiting[-1])
+            if len(self._waiting[-1]) == needed:
+                first, self._waiting = np.concatenate(self._waiting), []
+                if still_channels(first).all():
+                    self._silent += len(first)
+                else:
+                    self._start(first)
+        return taken
+
+    def _start(self, first: FloatArray) -> None:
+        """Learn the first (n, D) samples, or, when there are more sources than before, the latest."""
+        D, allowed = first.shape[1], numerical_rank(first)
+        K = self.settings.n_components or allowed
+        count = self.count if self.engine is not None else self._silent + len(first)
+        self.engine = begun(self._model(K), first, count)
+        self.events.append(Event(float(count), "start", f"{K} sources from {D} channels"))
+        if allowed < K:
+            detail = f"only {allowed} of {K} directions vary: channels are silent or depend on each other"
+            self.events.append(Event(float(count), "rank", detail))
 
     def _started(self) -> Engine:
         if self.engine is None:
@@ -235,6 +266,7 @@ class Unmixer:
             "unmixer": msgspec.json.encode(self.settings).decode(),
             "events": msgspec.json.encode(list(self.events)).decode(),
             "frozen": str(int(self.frozen)),
+            "silent": str(self._silent),
         }
         tensors: Tensors = {f"waiting.{i:06}": part for i, part in enumerate(self._waiting)}
         if self.engine is not None:
@@ -250,7 +282,7 @@ class Unmixer:
             settings = msgspec.json.decode(metadata["unmixer"], type=UnmixerSettings)
             unmixer = cls(**{name: getattr(settings, name) for name in settings.__struct_fields__})
             unmixer.events.extend(msgspec.json.decode(metadata["events"], type=list[Event]))
-            unmixer.frozen = metadata["frozen"] == "1"
+            unmixer.frozen, unmixer._silent = metadata["frozen"] == "1", int(metadata["silent"])
             if "n_components" in metadata:
                 unmixer.engine = restored(unmixer._model(int(metadata["n_components"])), tensors)
             else:
