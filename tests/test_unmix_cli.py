@@ -186,7 +186,7 @@ BAD = {
     "constant": (lambda x: np.full(len(x), 0.25), "ch5: is constant (0.25)"),
     "duplicated": (lambda x: -0.5 * x[:, 1], "ch2 and ch5: are the same but for their scale"),
     "missing": (lambda x: np.full(len(x), np.nan), "ch5: has no value at all"),
-    "a sum of others": (lambda x: x[:, 0] + x[:, 3], "only 4 of 5 directions vary"),
+    "a sum of others": (lambda x: x[:, 0] + x[:, 3], "allow no more than 4 sources"),
 }
 
 

@@ -109,7 +109,7 @@ def prepared(folder: Path, kind: str, rate: float, force: bool, data: Sequence[s
         raise InputError(f"--write must be wav, parquet, csv or jsonl, not {kind!r}")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out-dir {folder}: is a file; name a folder")
-    there = sorted([*folder.glob("source_*.wav"), *folder.glob("sources.*"), *folder.glob("sources/part-*.parquet")])
+    there = _written(folder)
     if there and not force:
         raise InputError(f"{there[0]}: is there already; name another folder, or write over it with --force")
     for path in there:
@@ -128,6 +128,16 @@ def prepared(folder: Path, kind: str, rate: float, force: bool, data: Sequence[s
         sink.close()
 
 
+def discard(folder: Path) -> None:
+    """Remove what was written into a folder before anything could be learned: that are no sources."""
+    for path in _written(folder):
+        path.unlink()
+
+
+def _written(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("source_*.wav"), *folder.glob("sources.*"), *folder.glob("sources/part-*.parquet")])
+
+
 def _table_name(kind: str) -> str:
     return "sources" if kind == "parquet" else f"sources.{kind}"
 
@@ -135,21 +145,20 @@ def _table_name(kind: str) -> str:
 class Separation:
     """One signal on its way through an unmixer into a sink."""
 
-    def __init__(self, signal: Signal, unmixer: Unmixer, sink: Sink) -> None:
+    def __init__(self, signal: Signal, unmixer: Unmixer, sink: Sink, folder: Path) -> None:
         self.signal = signal
+        self.folder = folder
         self.unmixer = unmixer
         self.check = ChannelCheck(signal.source.fields)
-        self.n_sources = unmixer.settings.n_components or len(signal.source.fields)
+        self._width = unmixer.settings.n_components or len(signal.source.fields)
         self.samples = 0
-        self.silent = 0
-        """Samples before the first in which there was anything to hear."""
+        self._heard = False
         self.seconds = 0.0
         self.stopped = False
         self.times: list[float] = []
         self.notes: list[str] = []
         self.watch: Callable[[float, FloatArray, FloatArray, Unmixer], None] | None = None
         self._sink = sink
-        self._waiting: list[FloatArray] = []
         self._flushed = time.monotonic()
 
     def stop(self) -> None:
@@ -178,24 +187,29 @@ class Separation:
                 # What was separated before the source failed is whole.
                 self._sink.flush()
         self.seconds = time.monotonic() - begin
-        if self.stopped:
+        if self.unmixer.engine is not None or self.stopped:
             return
-        if self.silent == self.samples:
+        discard(self.folder)
+        if not self._heard:
             raise InputError("all channels are silent, from start to end: there is nothing to separate")
         # This says how many samples are needed, and how many there were, if nothing could be learned.
         _ = self.unmixer.unmixing
 
+    @property
+    def n_sources(self) -> int:
+        """The number of sources that the channels allow; 0 before anything was learned."""
+        return 0 if self.unmixer.engine is None else len(self.unmixer.unmixing)
+
+    def all_notes(self) -> list[str]:
+        """Return what there is to say of channels, sources and what was lost on the way."""
+        found = self.check.notes() + self.notes[:MOST_EVENTS_SHOWN]
+        if self.n_sources < self._width:
+            found.append(f"the channels allow no more than {self.n_sources} sources; the files of others are silent")
+        return found
+
     def take(self, values: FloatArray) -> None:
         """Separate the next samples (n, D)."""
         self.check.look(values)
-        if self.silent == self.samples:
-            silent = _leading_silence(values)
-            self.samples += silent
-            self.silent += silent
-            self._write(np.zeros((silent, self.n_sources)))
-            values = values[silent:]
-            if len(values) == 0:
-                return
         self.samples += len(values)
         begin = time.perf_counter()
         sources = self.unmixer.process(values)
@@ -203,31 +217,19 @@ class Separation:
             self.times.append(time.perf_counter() - begin)
         if self.watch is not None:
             self.watch(self.samples / self.signal.rate, values, sources, self.unmixer)
-        # Until the first moments are over the channels come out; if nothing follows them, they are no sources.
-        self._waiting.append(sources)
-        if self.unmixer.engine is not None:
-            self._write(np.concatenate(self._waiting))
-            self._waiting = []
-
-    def _write(self, sources: FloatArray) -> None:
-        self._sink.write({f"source_{k + 1}": np.ascontiguousarray(sources[:, k]) for k in range(self.n_sources)})
+        self._heard = self._heard or bool(sources.any())
+        self._sink.write({f"source_{k + 1}": np.ascontiguousarray(sources[:, k]) for k in range(self._width)})
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._sink.flush()
             self._flushed = time.monotonic()
 
 
-def _leading_silence(values: FloatArray) -> int:
-    """Return how many of the first samples hold nothing in any channel: neither start nor scale can be taken there."""
-    sounding = (np.nan_to_num(values) != 0).any(axis=1)
-    return int(np.argmax(sounding)) if sounding.any() else len(values)
-
-
-def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) -> None:
+def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
     """Print what was separated, how fast, and what happened."""
     rate, fields, unmixer = separation.signal.rate, separation.signal.source.fields, separation.unmixer
     took = block_times(separation.times)
-    events = [((separation.silent + event.at) / rate, event.kind, event.detail) for event in unmixer.events]
-    notes = separation.check.notes() + separation.notes[:MOST_EVENTS_SHOWN]
+    events = [(event.at / rate, event.kind, event.detail) for event in unmixer.events]
+    notes = separation.all_notes()
     if as_json:
         found: dict[str, Any] = {
             "channels": list(fields),
@@ -239,13 +241,13 @@ def told(separation: Separation, folder: Path, *, as_json: bool, quiet: bool) ->
             "chunk_seconds": took._asdict(),
             "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],
             "notes": notes,
-            "folder": str(folder),
+            "folder": str(separation.folder),
         }
         print(json.dumps(found))
     elif not quiet:
         rows = {
             "channels": f"{len(fields)}: {', '.join(fields)}",
-            "sources": f"{separation.n_sources}, in {folder}",
+            "sources": f"{separation.n_sources}, in {separation.folder}",
             "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
             f" {separation.seconds:,.2f} s",
             "computing": f"{100 * unmixer.real_time_factor:.2f} % of real time;"

@@ -21,7 +21,7 @@ def unmix(
     ],
     out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where source_1.wav, source_2.wav, … are written.")],
     sources: Annotated[
-        int | None, typer.Option(min=1, help="How many sources there are [default: as many as channels].")
+        int | None, typer.Option(min=1, help="How many sources there are [default: as many as channels allow].")
     ] = None,
     mode: Annotated[
         str, typer.Option(help="What shares a source's loudness: block (speech, music) or sample.")
@@ -62,7 +62,7 @@ def unmix(
     opened = open_signal(data, names, format, sample_rate, channels, dtype)
     with opened.source as source:
         unmixer = Unmixer(
-            sources or len(source.fields),
+            sources,
             sources=mode_named(mode),
             detect=detect,
             reference=None if reference is None else opened.channel(reference),
@@ -71,13 +71,13 @@ def unmix(
         drawn = None if picture is None else Picture(picture, source.fields, opened.rate)
         with prepared(out_dir, write, opened.rate, force, data) as sink:
             compile_unmixer()
-            separation = Separation(opened, unmixer, sink)
+            separation = Separation(opened, unmixer, sink, out_dir)
             separation.watch = None if drawn is None else drawn.look
             with stopped_by_signals(separation.stop):
                 separation.run(show=not (quiet or as_json))
     if drawn is not None and unmixer.engine is not None:
         drawn.save()
     if separation.samples:
-        told(separation, out_dir, as_json=as_json, quiet=quiet)
+        told(separation, as_json=as_json, quiet=quiet)
     if separation.stopped:
         raise typer.Exit(INTERRUPTED)

@@ -105,7 +105,7 @@ def _streamed(path: Path, folder: Path, signals: FloatArray, mixing_at: Callable
     ratio: list[float] = []
     begin = time.perf_counter()
     with opened.source as source, prepared(folder, "wav", RATE, True, [str(path)]) as sink:
-        separation = Separation(opened, unmixer, sink)
+        separation = Separation(opened, unmixer, sink, folder)
         for block in read_ahead(source):
             separation.take(block.values)
             at = separation.samples / RATE
