@@ -16,17 +16,19 @@ from stream_em.models.unmixing import add_product, complete_record, standardise
 def sum_blocks(model, theta, records, sums):
     """Write the packed sums (B, P) of (1, x)(1, x)' over whole blocks of (n, D) records, missing values completed."""
     params, L, E = params_of(model, theta), model.block, model.n_features + 1
-    z, ones, squares = np.empty((len(records), E)), np.ones(L), np.zeros(model.n_components)
-    weighed, product, y = np.empty((L, E)), np.empty((E, E)), np.empty(model.n_components)
-    holes = standardise(params, records, z)
+    z, y, weighed, product = np.empty((E, L)), np.empty((model.n_components, L)), np.empty((E, L)), np.empty((E, E))
+    ones, squares = np.ones(L), np.zeros(model.n_components)
     sums[:] = 0.0
     for b in range(len(sums)):
-        part = z[b * L : (b + 1) * L]
-        for t in range(L):
-            if holes[b * L + t]:
-                squares[:] = 0.0
-                complete_record(model, params, 0.0, squares, part[t], y, 1.0, sums[b])
-        add_product(part, ones, weighed, product, sums[b])
+        if standardise(params, records[b * L : (b + 1) * L], z):
+            for t in range(L):
+                missing = 0.0
+                for d in range(E):
+                    missing += z[d, t]
+                if missing != missing:
+                    squares[:] = 0.0
+                    complete_record(model, params, 0.0, squares, z, y, t, 1.0, sums[b])
+        add_product(z, ones, weighed, product, sums[b])
 
 
 @kernel

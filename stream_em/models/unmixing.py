@@ -27,7 +27,7 @@ from stream_em.emissions.standardise import FARTHEST
 from stream_em.kernels.completion import complete
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import log_in_place
-from stream_em.kernels.linalg import row_dot, unpack
+from stream_em.kernels.linalg import multiply, row_dot, unpack
 from stream_em.kernels.rows import invert, orthonormalise, update_row
 
 LONGEST_GATE = 5
@@ -41,6 +41,8 @@ TILE = 2048
 FACTORS = 4
 """So many sums of squares are multiplied before the logarithm is taken."""
 LARGEST_FACTOR = 1e75
+SMALL = 100
+"""Matrices of so many entries are multiplied by loops: BLAS takes longer to begin."""
 
 
 class Unmixing(NamedTuple):
@@ -142,37 +144,38 @@ def _(model, s):
 
 @accumulate.register(Unmixing)
 def _(model, params, stats, records, weights, probabilities, log_likelihood, mode):
-    E, learns = model.n_features + 1, mode != SCORE
-    length = max(1, min(TILE, len(records)))
-    tally, squares = stats.tally.copy(), stats.squares.copy()
-    z_buffer = np.empty((length, E))
-    y_buffer = np.empty((0 if len(probabilities) > 0 else length, model.n_components))
-    weighed, product = np.empty((min(length, model.block), E)), np.empty((E, E))
-    for begin in range(0, len(records), length):
-        n = min(length, len(records) - begin)
-        z, scores = z_buffer[:n], log_likelihood[begin : begin + n]
-        y = probabilities[begin : begin + n] if len(probabilities) > 0 else y_buffer[:n]
-        holes = standardise(params, records[begin : begin + n], z)
-        np.dot(z, params.rows.T, y)
-        at = 0
-        while at < n:
-            end = min(n, at + model.block - int(tally[0]))
-            share = weights[begin + at : begin + end]
-            added = stats.begun if learns else np.zeros(0)
-            part, found, told = z[at:end], y[at:end], scores[at:end]
-            tally[4] += _follow(model, params, tally[0], squares, part, found, holes[at:end], share, added, told)
-            tally[0] += end - at
+    K, E, L, learns = model.n_components, model.n_features + 1, model.block, mode != SCORE
+    length = max(1, min(TILE, L, len(records)))
+    tally, squares, none = stats.tally.copy(), stats.squares.copy(), np.zeros(0)
+    z_buffer, y_buffer, weighed = np.empty(E * length), np.empty(K * length), np.empty(E * length)
+    product = np.empty((E, E))
+    begin = 0
+    while begin < len(records):
+        end = min(len(records), begin + length, begin + L - int(tally[0]))
+        n = end - begin
+        z, y = z_buffer[: E * n].reshape(E, n), y_buffer[: K * n].reshape(K, n)
+        share, scores = weights[begin:end], log_likelihood[begin:end]
+        any_hole = standardise(params, records[begin:end], z)
+        project(params.rows, z, y)
+        added = stats.begun if learns else none
+        if any_hole or len(scores) > 0 or len(params.basis) > 0:
+            tally[4] += _score_each(model, params, tally[0], squares, z, y, share, added, scores)
+        else:
+            tally[4] += _score_all(model, params, tally[0], squares, y)
+        if len(probabilities) > 0:
+            for k in range(K):
+                scale, row = params.scales[k], y[k]
+                for t in range(n):
+                    probabilities[begin + t, k] = scale * row[t]
+        tally[0] += n
+        if learns:
+            add_product(z, share, weighed[: E * n].reshape(E, n), product, stats.begun)
+        if tally[0] == L:
             if learns:
-                add_product(part, share, weighed, product, stats.begun)
-            if tally[0] == model.block:
-                if learns:
-                    _end_block(model, params, stats, tally, squares)
-                tally[0] = 0.0
-                squares[:] = 0.0
-            at = end
-        for t in range(n if len(probabilities) > 0 else 0):
-            for k in range(model.n_components):
-                y[t, k] *= params.scales[k]
+                _end_block(model, params, stats, tally, squares)
+            tally[0] = 0.0
+            squares[:] = 0.0
+        begin = end
     if learns:
         stats.tally[:] = tally
         stats.squares[:] = squares
@@ -180,100 +183,108 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
 
 @kernel
 def standardise(params, records, z):
-    """Write (1, x) in units of the channels into the rows of z (n, D + 1); tell which have a NaN, which stays."""
+    """Write (1, x) in units of the channels into the columns of z (D + 1, n); tell whether a NaN, which stays, is there."""
     n, D = records.shape
-    holes, factor = np.zeros(n, np.bool_), np.empty(D)
+    total = 0.0
+    z[0] = 1.0
     for d in range(D):
-        factor[d] = 1.0 / params.scale[d]
-    for t in range(n):
-        total = 0.0
-        z[t, 0] = 1.0
-        for d in range(D):
-            z[t, d + 1] = (records[t, d] - params.shift[d]) * factor[d]
-            total += abs(z[t, d + 1])
-        if not total < FARTHEST:
-            holes[t] = total != total
-            for d in range(D):
-                z[t, d + 1] = FARTHEST if z[t, d + 1] > FARTHEST else z[t, d + 1]
-                z[t, d + 1] = -FARTHEST if z[t, d + 1] < -FARTHEST else z[t, d + 1]
-    return holes
+        row, shift, factor = z[d + 1], params.shift[d], 1.0 / params.scale[d]
+        for t in range(n):
+            row[t] = (records[t, d] - shift) * factor
+        for t in range(n):
+            total += abs(row[t])
+    if total < FARTHEST:
+        return False
+    for d in range(D):
+        row = z[d + 1]
+        for t in range(n):
+            row[t] = FARTHEST if row[t] > FARTHEST else row[t]
+            row[t] = -FARTHEST if row[t] < -FARTHEST else row[t]
+    return total != total
 
 
 @kernel
-def _follow(model, params, place, squares, z, y, holes, weights, begun, scores):
-    """Take (n,) records of one block, the first at `place`, into the sums of squares; return their log-likelihood.
+def project(rows, z, y):
+    """Write the product of (K, E) rows and z (E, n)."""
+    if rows.size <= SMALL:
+        multiply(rows, z, y)
+    else:
+        np.dot(rows, z, y)
 
-    That of each is written to `scores`, unless that is (0,). Missing channels are completed in z and y; what they leave
-    uncertain is added to `begun`, unless that is (0,).
-    """
-    n, K = y.shape
-    total, before, any_hole = n * params.log_factor[0], 0.0, False
-    for t in range(n):
-        any_hole |= holes[t]
-    if any_hole or len(scores) > 0 or len(params.basis) > 0:
-        each = scores if len(scores) > 0 else np.empty(n)
-        _score_each(model, params, place, squares, z, y, holes, weights, begun, each)
-        return each.sum()
-    for k in range(K):
-        before += np.log(model.freedom + squares[k])
-    for t in range(n):
-        for k in range(K):
-            squares[k] += y[t, k] * y[t, k]
-        total += params.constants[int(place) + t]
+
+@kernel
+def _score_all(model, params, place, squares, y):
+    """Take n records of one block, the first at `place`, into the sums of squares; return their log-likelihood."""
+    K, n = y.shape
     # The densities of the records telescope.
-    total += 0.5 * (model.freedom + place) * before
+    total = n * params.log_factor[0]
+    for t in range(n):
+        total += params.constants[int(place) + t]
     for k in range(K):
+        total += 0.5 * (model.freedom + place) * np.log(model.freedom + squares[k])
+        squares[k] += row_dot(y[k], y[k], n)
         total -= 0.5 * (model.freedom + place + n) * np.log(model.freedom + squares[k])
     return total
 
 
 @kernel
-def _score_each(model, params, place, squares, z, y, holes, weights, begun, scores):
-    """Do the same, record by record."""
-    n, K = y.shape
+def _score_each(model, params, place, squares, z, y, weights, begun, scores):
+    """Do the same record by record, and write the log-density of each to `scores`, unless that is (0,).
+
+    Missing channels are completed in z (D + 1, n) and y (K, n); what they leave uncertain is added to `begun`, unless
+    that is (0,).
+    """
+    K, n = y.shape
     groups = (K + FACTORS - 1) // FACTORS
-    logs, scratch = np.ones((n + 1) * groups), np.empty((n + 1) * groups)
-    completed = np.empty(n)
+    logs, scratch = np.ones((groups, n + 1)), np.empty(groups * (n + 1))
+    completed = np.full(n, np.nan)
     for k in range(K):
-        logs[k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
+        logs[k // FACTORS, 0] *= min(model.freedom + squares[k], LARGEST_FACTOR)
     for t in range(n):
-        if holes[t]:
-            completed[t] = complete_record(model, params, place + t, squares, z[t], y[t], weights[t], begun)
+        missing = 0.0
+        for d in range(len(z)):
+            missing += z[d, t]
+        if missing != missing:
+            completed[t] = complete_record(model, params, place + t, squares, z, y, t, weights[t], begun)
         for k in range(K):
-            squares[k] += y[t, k] * y[t, k]
-            logs[(t + 1) * groups + k // FACTORS] *= min(model.freedom + squares[k], LARGEST_FACTOR)
-    log_in_place(logs, scratch)
-    before = 0.0
-    for g in range(groups):
-        before += logs[g]
-    for t in range(n):
-        after, m = 0.0, place + t
-        for g in range(groups):
-            after += logs[(t + 1) * groups + g]
-        half = 0.5 * (model.freedom + m)
-        scores[t] = params.log_factor[0] + params.constants[int(m)] + half * before - (half + 0.5) * after
-        before = after
+            squares[k] += y[k, t] * y[k, t]
+            logs[k // FACTORS, t + 1] *= min(model.freedom + squares[k], LARGEST_FACTOR)
+    log_in_place(logs.reshape(groups * (n + 1)), scratch)
+    for g in range(1, groups):
+        for t in range(n + 1):
+            logs[0, t] += logs[g, t]
+    residuals, total = np.zeros(n), 0.0
     if len(params.basis) > 0:
-        _add_residuals(params, z, scores)
+        _residuals(params, z, residuals)
     for t in range(n):
-        scores[t] = completed[t] if holes[t] else scores[t]
+        m = place + t
+        half = 0.5 * (model.freedom + m)
+        score = params.log_factor[0] + params.constants[int(m)] + half * logs[0, t] - (half + 0.5) * logs[0, t + 1]
+        score = completed[t] if completed[t] == completed[t] else score + residuals[t]
+        total += score
+        if len(scores) > 0:
+            scores[t] = score
+    return total
 
 
 @kernel
-def complete_record(model, params, m, squares, z, y, weight, begun):
-    """Complete one record: its missing channels in z (D + 1,) and its sources y (K,); return its log-density."""
+def complete_record(model, params, m, squares, z, y, t, weight, begun):
+    """Complete record t: its missing channels in z (D + 1, n) and its sources in y (K, n); return its log-density."""
     K, E = len(y), len(z)
-    variances, spread, loading = np.empty(K), np.empty((K, K)), np.empty((E, K))
+    variances, spread, loading, source = np.empty(K), np.empty((K, K)), np.empty((E, K)), np.empty(K)
     for k in range(K):
         variances[k] = (model.freedom + squares[k]) / (model.freedom + m)
-    missing, units = np.empty(E, np.bool_), 0.0
-    for d in range(E):
-        missing[d] = z[d] != z[d]
-        if d > 0 and not missing[d]:
-            units += np.log(params.scale[d - 1])
+    record, missing, units = np.empty(E - 1), np.zeros(E, np.bool_), 0.0
+    for d in range(1, E):
+        record[d - 1] = z[d, t]
+        missing[d] = z[d, t] != z[d, t]
+        units += 0.0 if missing[d] else np.log(params.scale[d - 1])
     noise = params.noise[0] if len(params.basis) > 0 else 0.0
-    score = complete(z[1:], params.mixing, params.offset, variances, noise, y, spread)
+    score = complete(record, params.mixing, params.offset, variances, noise, source, spread)
+    for d in range(1, E):
+        z[d, t] = record[d - 1]
     for k in range(K):
+        y[k, t] = source[k]
         squares[k] += spread[k, k]
     for d in range(E if len(begun) > 0 else 0):
         for k in range(K):
@@ -289,29 +300,33 @@ def complete_record(model, params, m, squares, z, y, weight, begun):
 
 
 @kernel
-def _add_residuals(params, z, scores):
-    """Add the log-density, up to a constant, of what lies outside the subspace of the sources."""
-    within = np.dot(z, params.basis.T)
-    for t in range(len(z)):
-        square = row_dot(z[t], z[t], z.shape[1]) - 1.0 - row_dot(within[t], within[t], within.shape[1])
-        scores[t] -= 0.5 * max(square, 0.0) / params.noise[0]
+def _residuals(params, z, residuals):
+    """Write the log-density, up to a constant, of what lies outside the subspace of the sources, for each record."""
+    within = np.dot(params.basis, z)
+    for d in range(1, len(z)):
+        for t in range(len(residuals)):
+            residuals[t] += z[d, t] * z[d, t]
+    for k in range(len(within)):
+        for t in range(len(residuals)):
+            residuals[t] -= within[k, t] * within[k, t]
+    for t in range(len(residuals)):
+        residuals[t] = -0.5 * max(residuals[t], 0.0) / params.noise[0]
 
 
 @kernel
 def add_product(z, weights, weighed, product, packed):
-    """Add the weighted sum of (1, x)(1, x)' over the rows of z (n, D + 1) to a packed matrix."""
-    n, E = z.shape
-    scaled = weighed[:n]
-    for t in range(n):
-        for d in range(E):
-            scaled[t, d] = weights[t] * z[t, d]
-    np.dot(scaled.T, z, product)
+    """Add the weighted sum of (1, x)(1, x)' over the columns of z (D + 1, n) to a packed matrix."""
+    E, n = z.shape
+    for c in range(E):
+        for t in range(n):
+            weighed[c, t] = weights[t] * z[c, t]
+    if E * E > SMALL:
+        np.dot(weighed, z.T, product)
     position = 0
     for c in range(E):
-        row = product[c]
         for d in range(c, E):
-            packed[position + d - c] += row[d]
-        position += E - c
+            packed[position] += row_dot(weighed[c], z[d], n) if E * E <= SMALL else product[c, d]
+            position += 1
 
 
 @kernel
