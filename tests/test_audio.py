@@ -333,7 +333,7 @@ def test_nothing_heavy_is_imported_for_help_and_checks(tmp_path):
         '[learner]\nstepsize = "half-life:2s"\n'
     )
     audio(tmp_path / "x.wav")
-    for arguments in (["--help"], ["fit", "--help"], ["check", "c.toml"]):
+    for arguments in (["--help"], ["fit", "--help"], ["unmix", "--help"], ["check", "c.toml"]):
         program = (
             "import sys\nfrom stream_em import cli\n"
             f"try: cli.main({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
