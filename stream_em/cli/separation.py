@@ -5,101 +5,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from stream_em.arrays import FloatArray
+from stream_em.cli.opensignal import Signal
 from stream_em.cli.output import console, facts
 from stream_em.errors import InputError, OutsideError
-from stream_em.models.signal_unmixing import Sources
 from stream_em.sinks import sink_for
 from stream_em.sinks.interface import Sink
 from stream_em.sinks.wav import WavSink
 from stream_em.streams.ahead import read_patiently
-from stream_em.streams.bytestream import is_regular
-from stream_em.streams.cells import check_fields
-from stream_em.streams.files import FileSource, open_source
-from stream_em.streams.formats import format_named
-from stream_em.streams.microphone import PREFIX, Microphone
-from stream_em.streams.paths import find_files
-from stream_em.streams.signals import pcm_of
 from stream_em.unmixing.channels import ChannelCheck
 from stream_em.unmixing.metrics import block_times
 from stream_em.unmixing.unmixer import Unmixer
 
-FILE_BLOCK, LIVE_SECONDS = 8192, 0.02
 PATIENCE_SECONDS = 0.5
 FLUSH_SECONDS = 5.0
 MOST_TIMES = 1_000_000
 MOST_EVENTS_SHOWN = 12
-
-
-class Signal(NamedTuple):
-    """An opened source, and the samples a second of each of its channels."""
-
-    source: FileSource | Microphone
-    rate: float
-
-    def channel(self, name: str) -> int:
-        """Return the number of a channel; raises `InputError` if there is none of that name."""
-        check_fields([name], self.source.fields, "--reference")
-        return self.source.fields.index(name)
-
-
-def open_signal(
-    data: Sequence[str],
-    fields: Sequence[str] | None,
-    format: str | None,
-    sample_rate: float | None,
-    channels: int | None,
-    dtype: str | None,
-    block_size: int = FILE_BLOCK,
-) -> Signal:
-    """Open recordings, a table of samples, whose rate must then be given, or a microphone; raises `InputError`."""
-    if any(path.startswith(PREFIX) for path in data):
-        return _open_microphone(data, sample_rate, channels)
-    raw = channels is not None or dtype is not None
-    live = not all(map(is_regular, find_files(data, None if format is None else format_named(format))))
-    source = open_source(
-        data,
-        fields=fields,
-        format=format,
-        block_size=max(1, round(LIVE_SECONDS * (sample_rate or 8000))) if live else block_size,
-        sample_rate=sample_rate if raw else None,
-        channels=channels,
-        dtype=dtype,
-    )
-    found = source.sample_rate
-    if found is None and sample_rate is None:
-        raise InputError("--sample-rate is missing: these records do not say how many of them make a second")
-    if found is not None and sample_rate is not None and found != sample_rate:
-        raise InputError(f"--sample-rate {sample_rate:g}: the recording has {found:g} samples a second; leave it out")
-    rate = found or sample_rate or 0.0
-    if not 0 < rate < float("inf"):
-        raise InputError(f"--sample-rate must be above 0, not {rate:g}")
-    return Signal(source, rate)
-
-
-def mode_named(name: str) -> Sources:
-    """Return what shares a source's loudness; raises `InputError` for an unknown name."""
-    known: Sources
-    for known in get_args(Sources):
-        if known == name:
-            return known
-    raise InputError(f"--mode must be {' or '.join(get_args(Sources))}, not {name!r}")
-
-
-def _open_microphone(data: Sequence[str], sample_rate: float | None, channels: int | None) -> Signal:
-    if len(data) > 1:
-        raise InputError(f"{PREFIX} can be separated only by itself; name no other recordings")
-    if sample_rate is None or channels is None:
-        raise InputError(f"{data[0]}: give --sample-rate and --channels")
-    pcm = pcm_of(sample_rate, channels, None)
-    assert pcm is not None
-    block_size = max(1, round(LIVE_SECONDS * pcm.sample_rate))
-    return Signal(Microphone(data[0].removeprefix(PREFIX), pcm.sample_rate, pcm.channels, block_size), pcm.sample_rate)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def unmix(
 ) -> None:
     """Separate superimposed signals while they are read, faster than they sound, in constant memory."""
     from stream_em.cli.learning import compile_unmixer
-    from stream_em.cli.separation import Separation, mode_named, open_signal, prepared, told
+    from stream_em.cli.opensignal import mode_named, open_signal
+    from stream_em.cli.separation import Separation, prepared, told
     from stream_em.cli.signals import stopped_by_signals
     from stream_em.cli.unmixpicture import Picture
     from stream_em.unmixing.unmixer import Unmixer

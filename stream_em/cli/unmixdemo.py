@@ -10,8 +10,9 @@ from rich.table import Table
 
 from stream_em.arrays import FloatArray
 from stream_em.cli.learning import compile_unmixer
+from stream_em.cli.opensignal import open_signal
 from stream_em.cli.output import console
-from stream_em.cli.separation import Separation, open_signal, prepared
+from stream_em.cli.separation import Separation, prepared
 from stream_em.demo import MIXING, MOVED, RECORDINGS, recordings
 from stream_em.report.separation import Axis, Curve, Row, save_separation
 from stream_em.report.style import require_matplotlib
