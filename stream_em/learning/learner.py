@@ -197,7 +197,10 @@ class Learner:
         self.events += events
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
-        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here."""
+        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here.
+
+        Where the hidden variables are signals, these: each record's sources, in the units of the channels.
+        """
         return self._score(X, averaged)[0]
 
     def log_likelihood(self, X: Any, averaged: bool = False) -> FloatArray:
@@ -310,8 +313,9 @@ class Learner:
             self._course, self.tournament, records, counts, probabilities, log_likelihood, times
         )
         self.events += events
+        shares = self.model.shares(probabilities) if self.watchers else probabilities
         for watcher in self.watchers:
-            for alarm in watcher.update(records, log_likelihood, probabilities, params):
+            for alarm in watcher.update(records, log_likelihood, shares, params):
                 self.events.append(Event(self.count, "drift" if alarm.drift else "outliers", str(alarm)))
                 if alarm.drift:
                     self.challenge("drift", latest=watcher.seen - alarm.since)

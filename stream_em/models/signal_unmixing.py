@@ -54,6 +54,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
     exchangeable: ClassVar[bool] = False
+    assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
         super()._check(field, value)
@@ -149,6 +150,16 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             windows.scales.copy(),
             windows.noise * windows.scale**2 if len(windows.projection) else np.zeros_like(location),
         )
+
+    def shares(self, posterior: FloatArray) -> FloatArray:
+        """Return the share (n, K) of each source in the power of all, given the sources (n, K)."""
+        powers = posterior**2
+        total = powers.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(total > 0, powers / np.where(total > 0, total, 1.0), 1.0 / self.n_components))
+
+    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return equal shares (K,): all sources are in every record, and none can die."""
+        return np.full(self.n_components, 1.0 / self.n_components)
 
     def off_diagonal(self, sized: Any, theta: FloatArray, s: FloatArray) -> float:
         """Return the root mean square of w_k' V_k w_l over all k != l, where w_k' V_k w_k = 1; 0 at the fixed point."""
