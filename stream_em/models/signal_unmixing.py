@@ -171,7 +171,3 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             products = windows.rows @ full @ windows.rows[k]
             total += float((np.delete(products, k) ** 2).sum()) / max(float(products[k] ** 2), np.finfo(float).tiny)
         return float(np.sqrt(total / max(1, K * (K - 1))))
-
-    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
-        """Return equal shares (K,): all sources are in every record, and none can lose its records."""
-        return np.full(self.n_components, 1.0 / self.n_components)
