@@ -372,13 +372,6 @@ def test_an_impossible_setting_is_refused(wrong):
         sem.Learner(sem.GaussianMixture(), robust=wrong)
 
 
-class Unsurprised(sem.GaussianMixture, frozen=True):
-    """A model that does not know how surprising a record is."""
-
-    tells_surprise = False
-
-
 def test_a_model_that_cannot_tell_outliers_refuses():
-    sem.Learner(Unsurprised())
-    with pytest.raises(sem.InputError, match="gaussian-mixture: robust is not for this model"):
-        sem.Learner(Unsurprised(), robust=ROBUST)
+    with pytest.raises(sem.InputError, match="signal-unmixing: robust is not for this model"):
+        sem.Learner(sem.SignalUnmixing(), robust=ROBUST)

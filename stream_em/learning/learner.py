@@ -243,7 +243,10 @@ class Learner:
         self.events += events
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
-        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here."""
+        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here.
+
+        Where the hidden variables are signals, these: each record's sources, in the units of the channels.
+        """
         return self._score(X, averaged)[0]
 
     def log_likelihood(self, X: Any, averaged: bool = False) -> FloatArray:

@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the order of the records does not matter."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
+    assignable: ClassVar[bool] = True
+    """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -95,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def params(self, sized: Any, theta: FloatArray) -> Any:
         """Return the named parameters in the records' units."""
         raise NotImplementedError
+
+    def shares(self, posterior: FloatArray) -> FloatArray:
+        """Return the share (n, K) of each component in each record, given what `Learner.posterior` tells of them."""
+        return posterior
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each component's share (K,) of the records in the statistics."""
