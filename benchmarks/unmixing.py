@@ -6,6 +6,7 @@ over it once, in chunks of 0.1 s.
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from statistics import median
 from time import process_time
 from typing import Any
@@ -155,7 +156,7 @@ def stationary(K: int, draws: int, seconds: float) -> Iterator[Row]:
         unmixer, _, outputs = course(heard, lambda _, a=heard.mixing: a)
         resets += sum(event.kind == "reset" for event in unmixer.events)
         settled = outputs[len(outputs) // 60 :]
-        changes += sum(not np.array_equal(a, b) for a, b in zip(settled, settled[1:], strict=False))
+        changes += sum(not np.array_equal(a, b) for a, b in pairwise(settled))
     note = f"{draws} x {seconds / 60:.3g} minutes"
     yield Row(f"false resets, {K} sources", resets, None, None, "<= 0", "", note)
     yield Row(f"changes of order or sign, {K} sources", changes, None, None, "<= 0", "", note)

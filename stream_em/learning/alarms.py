@@ -63,7 +63,7 @@ def kind_of(
     after = recent[-elapsed:].sum(axis=0)
     n, moves, squares = _moves(after, reference)
     minority = after[0] <= MOST_WILD * elapsed * window
-    # The evidence may have begun with a chance record long before the change, so the last window is looked at alone too.
+    # The evidence may have begun by chance long before the change, so the last window is looked at alone too.
     if statistic == "outliers" and minority and not any(_moved(sums, reference) for sums in (after, recent[-1])):
         return "outliers"
     if D and common_share(moves, n, reference.whiteners) > SHARED:
