@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.emissions.incomplete import add_incomplete, marginal_log_densities, usual_marginals
+from stream_em.emissions.incomplete import add_incomplete, fill_incomplete, marginal_log_densities, usual_marginals
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -191,3 +192,8 @@ def _(emission, params, records, phi, n_missing, weights, out):
     if n_missing > 0:
         add_incomplete(params, records, phi, weights, out)
     add_products(weights, phi, out)
+
+
+@fill.register(DenseGaussian)
+def _(emission, params, records, weights):
+    fill_incomplete(params, records, weights)

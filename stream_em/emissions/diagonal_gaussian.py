@@ -13,6 +13,7 @@ from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -212,3 +213,14 @@ def _(emission, params, records, phi, n_missing, weights, out):
                 missing = total - moments[m, d]
                 out[m, 1 + d] += moments[m, D + d] + missing * mean
                 out[m, 1 + D + d] += moments[m, 2 * D + d] + missing * (mean * mean + variance)
+
+
+@fill.register(DiagonalGaussian)
+def _(emission, params, records, weights):
+    for t in range(len(records)):
+        for d in range(emission.n_features):
+            if np.isnan(records[t, d]):
+                mean = 0.0
+                for k in range(emission.n_components):
+                    mean += weights[t, k] * params.means[k, d]
+                records[t, d] = params.shift[d] + params.scale[d] * mean

@@ -14,6 +14,8 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
 LARGEST_MEAN = 1e100
+SMALLEST_SPREAD = 1e-12
+"""A variance is taken to be at least so large a part of the squared mean."""
 
 
 def gaussian_emission(
@@ -102,6 +104,36 @@ def sketch(means: Any, covariances: Any, covariance_type: CovarianceType) -> Flo
     spread = np.sqrt(np.abs(covariances))
     spread = np.broadcast_to(spread[:, np.newaxis] if covariance_type == "spherical" else spread, (K, D))
     return np.concatenate([means + spread, means - spread])
+
+
+def extended(params: Any, posterior: FloatArray, columns: FloatArray, covariance_type: CovarianceType) -> Any:
+    """Return parameters with more features: the moments of (n, d) columns, NaN where missing, in each component.
+
+    `posterior` (n, K) says of which component each record is. The moments are those of its records and of one more that
+    is like all; the new features are uncorrelated with the others. A spherical variance stays.
+    """
+    seen = ~np.isnan(columns)
+    values = np.where(seen, columns, 0.0)
+    overall = values.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    spread = (np.where(seen, columns - overall, 0.0) ** 2).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    smallest = np.where(overall == 0.0, 1.0, SMALLEST_SPREAD * overall**2)
+    spread = np.maximum(spread, smallest)
+    mass = posterior.T @ seen + 1.0
+    means = (posterior.T @ values + overall) / mass
+    deviations = np.where(seen[:, np.newaxis], columns[:, np.newaxis] - means, 0.0)
+    squares = np.einsum("nk,nkd->kd", posterior, deviations**2)
+    variances = np.maximum((squares + spread) / mass, smallest)
+    covariances = np.asarray(params.covariances)
+    if covariance_type == "diag":
+        covariances = np.concatenate([covariances, variances], axis=1)
+    elif covariance_type != "spherical":
+        if covariance_type == "tied":
+            variances = posterior.sum(axis=0) @ variances / posterior.sum()
+        d = columns.shape[1]
+        corner = variances[..., np.newaxis] * np.eye(d)
+        covariances = np.pad(covariances, [(0, 0)] * (covariances.ndim - 2) + [(0, d), (0, d)])
+        covariances[..., -d:, -d:] = corner
+    return params._replace(means=np.concatenate([params.means, means], axis=1), covariances=covariances)
 
 
 def checked(name: str, values: Any, shape: tuple[int, ...]) -> FloatArray:

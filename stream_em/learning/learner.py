@@ -19,6 +19,7 @@ from stream_em.learning.batches import Batch, Predictions, no_predictions
 from stream_em.learning.begin import alone, begin, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
 from stream_em.learning.companions import leader
+from stream_em.learning.compete import until_due
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
@@ -130,6 +131,17 @@ class Learner:
     def started(self) -> bool:
         """Whether there are parameters: the warm-up is over."""
         return self.state is not None
+
+    @property
+    def steady(self) -> int:
+        """How many records must come before what is told can change: parameters, or who is the champion; 0: unknown."""
+        if self.tournament is None:
+            return 0
+        if self.tournament.companions:
+            return 1
+        refresh_every = self.settings.refresh_every
+        until_refresh = refresh_every - int(self.tournament.state.tally[0]) % refresh_every
+        return min(until_refresh, until_due(self._course, self.tournament))
 
     @property
     def n_features(self) -> int | None:

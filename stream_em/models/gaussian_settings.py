@@ -6,7 +6,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.em import params_of, records_behind, stats_of
-from stream_em.emissions.gaussian import CovarianceType, gaussian_emission, sketch
+from stream_em.emissions.gaussian import CovarianceType, extended, gaussian_emission, sketch
 from stream_em.errors import InputError
 from stream_em.models.interface import STRONGEST_PRIOR, Settings
 
@@ -44,6 +44,10 @@ class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2K, D) one standard deviation either side of each mean."""
         return sketch(params.means, params.covariances, self.covariance_type)
+
+    def with_features(self, params: Any, posterior: FloatArray, records: FloatArray) -> Any:
+        """Return parameters that know the last columns of (n, D) records too, uncorrelated with the others."""
+        return extended(params, posterior, records[:, params.means.shape[1] :], self.covariance_type)
 
     def revived_share(self, sized: Any, s: FloatArray) -> float:
         """Return the share of the records that a revived component starts with: enough for it to find its own."""

@@ -78,6 +78,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return a few records (n, D) with about the location and spread of the model with these parameters."""
         raise NotImplementedError
 
+    def with_features(self, params: Any, posterior: FloatArray, records: FloatArray) -> Any:
+        """Return parameters that know more features: those of the last columns of (n, D) records, NaN where missing.
+
+        `posterior` (n, K) says of which component each of the records is.
+        """
+        raise NotImplementedError
+
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:
         """Return the units that the statistics are kept in; statistics add only if these agree."""
         raise NotImplementedError
