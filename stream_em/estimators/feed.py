@@ -12,7 +12,7 @@ from stream_em.learning.batch import LARGEST_WEIGHT
 from stream_em.learning.learner import SHORTEST_WARMUP, Learner
 from stream_em.learning.start import enough_records
 from stream_em.models.interface import Settings
-from stream_em.streams.records import LARGEST, first_unusable, unusable_reason
+from stream_em.streams.records import LARGEST, Block, first_unusable, unusable_reason
 
 MOST_WAITING = 64
 """Records are handed to the learner when the parameters are due to change, or when so many wait."""
@@ -65,7 +65,7 @@ class Feed:
         self._rows[n] = row
         self._weights[n] = weight
         self._n = n + 1
-        if self._joining or len(self.names) > self._width and self.warm:
+        if self.warm and len(self.names) > self._width:
             self._join(self._rows[n].copy())
         if self._n >= self._due:
             self._hand_over()
@@ -80,7 +80,8 @@ class Feed:
         while begin < len(rows):
             simple = self.warm and len(self.names) == self._width
             if simple:
-                self._hand_over()
+                if self._n:
+                    self._hand_over()
                 self._learned(rows[begin:], counts[begin:])
                 begin = len(rows)
             else:
@@ -239,8 +240,8 @@ class Feed:
     def _learned(self, rows: FloatArray, counts: FloatArray) -> None:
         assert self.learner is not None
         if len(rows):
-            told = self.learner.learn(np.ascontiguousarray(rows), counts)
-            told = told[counts > 0.0][-KEPT_SCORES:]
+            block = Block(np.ascontiguousarray(rows), weights=counts, checked=True)
+            told = self.learner.learn(block)[-KEPT_SCORES:]
             places = np.arange(self.n_scores, self.n_scores + len(told)) % KEPT_SCORES
             self.scores[places] = told
             self.n_scores += len(told)

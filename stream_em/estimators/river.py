@@ -158,7 +158,9 @@ def initialiser(of: type[Settings]) -> Callable[..., None]:
 
 
 class GaussianMixture(Clusterer, of=gaussian_mixture.GaussianMixture):
-    """A mixture of Gaussian densities, learned by online EM; parameters as in `stream_em.GaussianMixture` and `Clusterer`.
+    """A mixture of Gaussian densities, learned by online EM.
+
+    Parameters as in `stream_em.GaussianMixture` and `Clusterer`.
 
     >>> model = GaussianMixture(n_components=2, warmup=100)
     >>> for i in range(1000):
