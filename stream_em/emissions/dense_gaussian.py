@@ -32,7 +32,10 @@ SMALLEST_VARIANCE = 1e-12
 
 
 class DenseGaussian(NamedTuple):
-    """Sizes and settings; the prior is `prior_records` pseudo-records of covariance `prior_variance` times unity."""
+    """Sizes and settings; the prior is `prior_records` pseudo-records of covariance `prior_variance` times unity.
+
+    `ridge` is added to every variance, in squared units of the records.
+    """
 
     n_components: int
     n_features: int
@@ -41,6 +44,7 @@ class DenseGaussian(NamedTuple):
     learn_covariances: int
     prior_records: float
     prior_variance: float
+    ridge: float = 0.0
 
 
 class DenseGaussianParams(NamedTuple):
@@ -156,7 +160,8 @@ def _posterior_covariance(emission, scale, scatter, n_records, covariance):
         for j in range(len(scatter)):
             covariance[i, j] = scatter[i, j] / total
         farthest = min(FARTHEST, 2e100 / scale[i])
-        covariance[i, i] = min(max(covariance[i, i] + prior / total, SMALLEST_VARIANCE), farthest * farthest)
+        variance = covariance[i, i] + prior / total + emission.ridge / scale[i] ** 2
+        covariance[i, i] = min(max(variance, SMALLEST_VARIANCE), farthest * farthest)
     # Cancellation, or a cap above, can leave a covariance that no two such variances could have.
     for i in range(len(scatter)):
         for j in range(i):

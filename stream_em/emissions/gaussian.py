@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.emissions.dense_gaussian import DenseGaussian
 from stream_em.emissions.diagonal_gaussian import DiagonalGaussian
 from stream_em.emissions.standardise import units
@@ -24,11 +24,13 @@ def gaussian_emission(
     covariance_type: CovarianceType,
     prior_records: float,
     frozen: tuple[str, ...],
+    ridge: float = 0.0,
 ) -> DenseGaussian | DiagonalGaussian:
     """Return the compiled form of a Gaussian emission.
 
     The prior is `prior_records` pseudo-records per covariance, whose variances are those of the data divided by
-    n_components^(2/D): what is left when the components share the volume (Fraley & Raftery 2007).
+    n_components^(2/D): what is left when the components share the volume (Fraley & Raftery 2007). `ridge` is added to
+    each variance, in squared units of the records.
     """
     dense = covariance_type in ("full", "tied")
     kind = DenseGaussian if dense else DiagonalGaussian
@@ -40,6 +42,7 @@ def gaussian_emission(
         int("covariances" not in frozen),
         float(prior_records),
         float(n_components ** (-2.0 / n_features)),
+        float(ridge),
     )
 
 
@@ -134,6 +137,38 @@ def extended(params: Any, posterior: FloatArray, columns: FloatArray, covariance
         covariances = np.pad(covariances, [(0, 0)] * (covariances.ndim - 2) + [(0, d), (0, d)])
         covariances[..., -d:, -d:] = corner
     return params._replace(means=np.concatenate([params.means, means], axis=1), covariances=covariances)
+
+
+def drawn(params: Any, labels: IntArray, covariance_type: CovarianceType, rng: np.random.Generator) -> FloatArray:
+    """Draw a record (D,) of each component that `labels` (n,) names."""
+    K, D = params.means.shape
+    normal = rng.standard_normal((len(labels), D))
+    if covariance_type in ("diag", "spherical"):
+        deviations = np.broadcast_to(np.sqrt(params.covariances).reshape(K, -1), (K, D))
+        return np.asarray(params.means[labels] + normal * deviations[labels])
+    factors = np.broadcast_to(np.linalg.cholesky(params.covariances), (K, D, D))
+    return np.asarray(params.means[labels] + np.einsum("nde,ne->nd", factors[labels], normal))
+
+
+def precisions_cholesky(covariances: FloatArray, covariance_type: CovarianceType) -> FloatArray:
+    """Return upper triangular factors U of the inverse covariances, U Uᵀ; 1 / deviation where they are diagonal."""
+    if covariance_type in ("diag", "spherical"):
+        return np.asarray(1.0 / np.sqrt(covariances))
+    lower = np.linalg.cholesky(covariances)
+    inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(lower.shape[-1]), lower.shape))
+    return np.asarray(np.triu(np.swapaxes(inverse, -1, -2)))
+
+
+def n_gaussian(n_components: int, n_features: int, covariance_type: CovarianceType) -> int:
+    """Return the number of free parameters in means and covariances."""
+    packed = n_features * (n_features + 1) // 2
+    covariances = {
+        "full": n_components * packed,
+        "tied": packed,
+        "diag": n_components * n_features,
+        "spherical": n_components,
+    }
+    return n_components * n_features + covariances[covariance_type]
 
 
 def checked(name: str, values: Any, shape: tuple[int, ...]) -> FloatArray:

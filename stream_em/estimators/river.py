@@ -5,8 +5,7 @@ new joins the model after 100 records. Predictions are pure, and there are some 
 parameters in the warm-up.
 """
 
-import inspect
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,6 +15,7 @@ from river import base
 from stream_em.arrays import FloatArray
 from stream_em.estimators.feed import Feed
 from stream_em.estimators.scheduled import as_stepsize
+from stream_em.estimators.signatures import initialiser
 from stream_em.learning.detectors import LogLikelihoodDetector
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.learner import RECENT_RECORDS, Learner
@@ -47,7 +47,10 @@ class Clusterer(base.Clusterer):
         super().__init_subclass__(**more)
         if of is not None:
             cls.of = of
-            cls.__init__ = initialiser(of)  # type: ignore[method-assign]
+            # `clone` of river cannot take an empty tuple: None stands for it.
+            fields = {field.name: field.default for field in msgspec.structs.fields(of)}
+            defaults = {name: None if default == () else default for name, default in fields.items()}
+            cls.__init__ = initialiser(defaults | LEARNING, cls._prepare)  # type: ignore[method-assign]
 
     def _prepare(self) -> None:
         given = {field.name: getattr(self, field.name) for field in msgspec.structs.fields(self.of)}
@@ -134,27 +137,6 @@ class Clusterer(base.Clusterer):
 
         frame, names, values = _table(X)
         return to_native_series(self._feed.predict_many(names, values)[1], name=None, like=frame)
-
-
-def initialiser(of: type[Settings]) -> Callable[..., None]:
-    """Return an `__init__` whose parameters are the settings of a model and of learning, kept as they are given."""
-    # `clone` of river cannot take an empty tuple: None stands for it.
-    fields = {
-        field.name: None if field.default == () else field.default for field in msgspec.structs.fields(of)
-    } | LEARNING
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    signature = inspect.Signature([own, *(inspect.Parameter(name, kind, default=fields[name]) for name in fields)])
-
-    def __init__(self: Clusterer, *arguments: Any, **named: Any) -> None:  # noqa: N807
-        bound = signature.bind(self, *arguments, **named)
-        bound.apply_defaults()
-        for name, value in list(bound.arguments.items())[1:]:
-            setattr(self, name, value)
-        self._prepare()
-
-    __init__.__signature__ = signature  # type: ignore[attr-defined]
-    return __init__
 
 
 class GaussianMixture(Clusterer, of=gaussian_mixture.GaussianMixture):

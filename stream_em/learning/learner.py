@@ -14,9 +14,9 @@ from stream_em.em import maximise, records_behind, score
 from stream_em.errors import InputError
 from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
-from stream_em.learning.batch import check_frozen, check_model, record_weights_of
+from stream_em.learning.batch import BatchFit, check_frozen, check_model, record_weights_of
 from stream_em.learning.batches import Batch, Predictions, no_predictions
-from stream_em.learning.begin import alone, begin, begin_with
+from stream_em.learning.begin import alone, begin, begin_after, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
 from stream_em.learning.companions import leader
 from stream_em.learning.compete import until_due
@@ -309,6 +309,14 @@ class Learner:
                 tensors[f"waiting.{i:06}.records"], tensors[f"waiting.{i:06}.weights"] = records, weights
         texts, arrays = dump_watchers(self.watchers)
         return metadata | texts, tensors | arrays
+
+    @classmethod
+    def after(cls, model: Settings, n_features: int, fit: BatchFit, **settings: Any) -> "Learner":
+        """Return a learner that has learned the records of a batch fit, of so many features, and goes on from there."""
+        learner = cls(model, **settings)
+        learner.sized = model.sized(n_features)
+        learner.tournament = begin_after(learner._course, fit.theta, fit.s)
+        return learner
 
     @classmethod
     def load(cls, path: str | Path) -> "Learner":

@@ -13,6 +13,8 @@ from stream_em.models.interface import STRONGEST_PRIOR, Settings
 REVIVED_RECORDS = 20
 """How many records per feature a revived component is taken to stand for."""
 
+LARGEST_RIDGE = 1e100
+
 
 class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings of a model with Gaussian emissions; not a model itself."""
@@ -20,15 +22,18 @@ class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
     covariance_type: CovarianceType = "full"
     covariance_prior: float = 0.01
     spared_records: float = 0.0
+    reg_covar: float = 0.0
 
     def emission(self, n_features: int) -> Any:
         """Return the compiled form of the emission."""
         return gaussian_emission(
-            self.n_components, n_features, self.covariance_type, self.covariance_prior, self.frozen
+            self.n_components, n_features, self.covariance_type, self.covariance_prior, self.frozen, self.reg_covar
         )
 
     def _check(self, field: str, value: Any) -> None:
         super()._check(field, value)
+        if field == "reg_covar" and not 0 <= value <= LARGEST_RIDGE:
+            raise InputError(f"reg_covar must be a variance from 0 to {LARGEST_RIDGE:g}, not {value}")
         if field == "spared_records" and not 0 <= value <= STRONGEST_PRIOR:
             raise InputError(f"spared_records must be a number of records from 0 to {STRONGEST_PRIOR:g}, not {value}")
 

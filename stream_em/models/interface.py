@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import records_behind
 from stream_em.errors import InputError
 
@@ -83,6 +83,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         `posterior` (n, K) says of which component each of the records is.
         """
+        raise NotImplementedError
+
+    def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Draw n records (n, D) and their hidden variables (n,) from the model with these parameters."""
+        raise NotImplementedError
+
+    def n_parameters(self, n_features: int) -> int:
+        """Return the number of free parameters for records of so many features."""
         raise NotImplementedError
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:
