@@ -13,6 +13,7 @@ FLOORS += [
     "configcheck",
     "configfile",
     "configschema",
+    "estimators",
     "runs",
     "pipeline",
     "service",

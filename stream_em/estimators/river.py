@@ -39,6 +39,7 @@ class Clusterer(base.Clusterer):
     """
 
     of: ClassVar[type[Settings]]
+    warmup: int | None
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         raise NotImplementedError
@@ -56,14 +57,14 @@ class Clusterer(base.Clusterer):
         given = {field.name: getattr(self, field.name) for field in msgspec.structs.fields(self.of)}
         self._feed = Feed(
             self.of(**{name: value for name, value in given.items() if value is not None}), self._learner, self.warmup
-        )  # type: ignore[attr-defined]
+        )
         self._learner(warmup=1)  # impossible settings are refused here, not at the first record
 
     def _learner(self, **more: Any) -> Learner:
         given: Any = {name: getattr(self, name) for name in LEARNING}
         drift, given["stepsize"] = given.pop("drift"), as_stepsize(given["stepsize"])
         if isinstance(drift, str):
-            drift = DriftSettings(detectors=(drift,))
+            drift = msgspec.convert({"detectors": (drift,)}, DriftSettings)
         settings = isinstance(drift, DriftSettings)
         if drift is not None:
             given["recent"] = RECENT_RECORDS
@@ -129,7 +130,7 @@ class Clusterer(base.Clusterer):
 
         frame, names, values = _table(X)
         probabilities = self._feed.predict_many(names, values)[0]
-        return to_native_frame(probabilities, like=frame, columns=range(probabilities.shape[1]))
+        return to_native_frame(dict(enumerate(probabilities.T)), like=frame)
 
     def score_many(self, X: Any) -> Any:
         """Return the log-likelihood of each row, as a series."""

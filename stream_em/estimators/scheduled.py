@@ -13,6 +13,9 @@ class ScheduledStepsize(Stepsize, frozen=True, forbid_unknown_fields=True):
 
     scheduler: Any = None
 
+    def __post_init__(self) -> None:
+        """Take the schedule as it is."""
+
     def for_unit(self, unit: float) -> Stepsize:
         """Return the schedule as it is: it has no unit."""
         return self

@@ -1,7 +1,7 @@
 """The models as estimators of scikit-learn: batch EM by `fit`, online EM by `partial_fit`; NaN is missing.
 
 Parameters and attributes have scikit-learn's names where it has the class too. `fit` begins where scikit-learn would
-with the same `random_state`, and goes on until an iteration gains less than a tenth of `tol`.
+with the same `random_state`, and goes on until an iteration gains less than a hundredth of `tol`.
 """
 
 import copy
@@ -41,7 +41,7 @@ FITTING = {
     "refresh_every": 512,
 }
 INITIAL = ("kmeans", "k-means++", "random", "random_from_data")
-TOL_SHARE = 0.1
+TOL_SHARE = 0.01
 MOST_SEEDS = 2**31 - 1
 
 
@@ -128,7 +128,7 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.n_components)  # type: ignore[attr-defined]
+        return int(self.n_components)
 
     def _model(self) -> Settings:
         names = [field.name for field in msgspec.structs.fields(self.of) if field.name != "frozen"]
@@ -148,28 +148,31 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
                 f"Expected n_samples >= n_components but got n_components = {model.n_components},"
                 f" n_samples = {len(records)}"
             )
-        if self.init_params not in INITIAL:  # type: ignore[attr-defined]
-            raise InputError(f"init_params must be one of {', '.join(INITIAL)}, not {self.init_params!r}")  # type: ignore[attr-defined]
+        if self.init_params not in INITIAL:
+            raise InputError(f"init_params must be one of {', '.join(INITIAL)}, not {self.init_params!r}")
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, records, dtype=np.float64)
         best = self._best_fit(model, records, weights)
-        if not best.converged and self.max_iter > 0:  # type: ignore[attr-defined]
+        self._learner = Learner.after(model, records.shape[1], best, **self._online())
+        # So does scikit-learn: the statistics of the last E-step are used.
+        self._learner.refresh()
+        total = len(records) if weights is None else weights.sum()
+        self.lower_bounds_ = (best.log_likelihood_path / total).tolist()
+        self.lower_bound_, self.n_iter_ = self.lower_bounds_[-1], best.n_iter
+        last_gain = float(np.diff(self.lower_bounds_[-2:], prepend=-np.inf)[-1])
+        self.converged_ = best.converged or last_gain < self.tol
+        if not self.converged_:
             words = f"EM did not converge in {best.n_iter} iterations; raise max_iter or tol, or look at the data"
             warnings.warn(words, ConvergenceWarning, stacklevel=3)
-        self._learner = Learner.after(model, records.shape[1], best, **self._online())
-        total = len(records) if weights is None else weights.sum()
-        self.converged_, self.n_iter_ = best.converged, best.n_iter
-        self.lower_bounds_ = (best.log_likelihood_path / total).tolist()
-        self.lower_bound_ = self.lower_bounds_[-1]
         return self._know(self._learner)
 
     def _best_fit(self, model: Settings, records: FloatArray, weights: FloatArray | None) -> BatchFit:
-        fit: Any = {"max_iter": self.max_iter, "tol": TOL_SHARE * self.tol, "weights": weights}  # type: ignore[attr-defined]
-        if self.warm_start and hasattr(self, "_params"):  # type: ignore[attr-defined]
+        fit: Any = {"max_iter": self.max_iter, "tol": TOL_SHARE * self.tol, "weights": weights}
+        if self.warm_start and hasattr(self, "_params"):
             return batch_em(model, records, self._params, **fit)
-        random, found = check_random_state(self.random_state), []  # type: ignore[attr-defined]
+        random, found = check_random_state(self.random_state), []
         given = {name: getattr(self, f"{name}_init") for name in self.initials}
         given = {name: value for name, value in given.items() if value is not None}
-        for _ in range(self.n_init):  # type: ignore[attr-defined]
+        for _ in range(self.n_init):
             posterior = self._first_posterior(records, weights, random)
             if given:
                 params = self._with_given(start_from(model, records, posterior, weights), given)
@@ -183,14 +186,14 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
     def _first_posterior(self, records: FloatArray, weights: FloatArray | None, random: Any) -> FloatArray:
         """Return the probabilities (n, K) that scikit-learn would begin with."""
-        K, way = self.n_components, self.init_params  # type: ignore[attr-defined]
+        K, way = self.n_components, self.init_params
         missing = np.isnan(records)
         if missing.any():
             seen = np.maximum((~missing).sum(axis=0), 1)
             records = np.where(missing, np.where(missing, 0.0, records).sum(axis=0) / seen, records)
         if way == "random":
             chances = np.asarray(random.uniform(size=(len(records), K)))
-            return chances / chances.sum(axis=1)[:, np.newaxis]
+            return np.asarray(chances / chances.sum(axis=1)[:, np.newaxis])
         posterior = np.zeros((len(records), K))
         if way == "kmeans":
             found = KMeans(n_clusters=K, n_init=1, random_state=random).fit(records, sample_weight=weights)
@@ -215,13 +218,13 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
 
     def _online(self) -> dict[str, Any]:
         return {
-            "stepsize": as_stepsize(self.stepsize),  # type: ignore[attr-defined]
-            "refresh_every": self.refresh_every,  # type: ignore[attr-defined]
+            "stepsize": as_stepsize(self.stepsize),
+            "refresh_every": self.refresh_every,
             "seed": self._seed(),
         }
 
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(MOST_SEEDS))  # type: ignore[attr-defined]
+        return int(check_random_state(self.random_state).randint(MOST_SEEDS))
 
     def _know(self, learner: Learner) -> Self:
         """Take parameters to predict with."""
@@ -252,16 +255,16 @@ class GaussianMixture(Face, of=gaussian_mixture.GaussianMixture):
 
     def _know(self, learner: Learner) -> Self:
         super()._know(learner)
-        self.precisions_cholesky_ = precisions_cholesky(self._params.covariances, self.covariance_type)  # type: ignore[attr-defined]
+        self.precisions_cholesky_ = precisions_cholesky(self._params.covariances, self.covariance_type)
         factor = self.precisions_cholesky_
-        dense = self.covariance_type in ("full", "tied")  # type: ignore[attr-defined]
+        dense = self.covariance_type in ("full", "tied")
         self.precisions_ = factor @ np.swapaxes(factor, -1, -2) if dense else factor**2
         return self
 
     def _with_given(self, params: Any, given: dict[str, Any]) -> Any:
         precisions = given.pop("precisions", None)
         if precisions is not None:
-            dense = self.covariance_type in ("full", "tied")  # type: ignore[attr-defined]
+            dense = self.covariance_type in ("full", "tied")
             given["covariances"] = np.linalg.inv(precisions) if dense else 1.0 / np.asarray(precisions)
         return super()._with_given(params, given)
 
@@ -272,10 +275,10 @@ class HiddenMarkov(Face, of=hidden_markov.HiddenMarkov):
     Predictions filter: each is that of the state given the records of X up to it.
     """
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
         """Fit by batch EM to convergence; X (n, D) is one sequence, NaN is missing."""
         return self._fit(X)
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
         """Learn the next records of the sequence online, each once."""
         return self._partial_fit(X)
