@@ -17,5 +17,7 @@ THEMES = (
     "kafka",
     "memory",
     "latency",
+    "river",
+    "sklearn",
     "startup",
 )

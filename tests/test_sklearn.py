@@ -23,6 +23,12 @@ from stream_em.errors import InputError
 from stream_em.estimators import sklearn as faces
 from stream_em.models import all_models
 
+EXPECTED = {
+    "GaussianMixture(n_components=2)": {
+        "check_sample_weight_equivalence_on_dense_data": "k-means++ draws other records if they are repeated than if"
+        " they are weighted, and finds the components in another order; scikit-learn's KMeans fails this check too"
+    }
+}
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 
 
@@ -35,7 +41,7 @@ def test_checks_of_scikit_learn(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", SkipTestWarning)
-        results = check_estimator(estimator, on_fail=None)
+        results = check_estimator(estimator, expected_failed_checks=EXPECTED.get(repr(estimator)), on_fail=None)
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
     assert not failed
     # The only one that is not run is of arrays on other devices, which ask for SCIPY_ARRAY_API.
