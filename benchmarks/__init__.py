@@ -18,5 +18,7 @@ THEMES = (
     "kafka",
     "memory",
     "latency",
+    "river",
+    "sklearn",
     "startup",
 )

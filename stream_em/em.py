@@ -93,6 +93,15 @@ def penalty(model, params):
     raise NotImplementedError
 
 
+@generic
+def fill_missing(model, params, records, probabilities):
+    """Replace the missing values of (n, D) records by their means given what is observed.
+
+    `probabilities` (n, K) of the hidden variable are given.
+    """
+    raise NotImplementedError
+
+
 @kernel
 def online_em(
     model, theta, s, averages, tally, records, counts, steps, refresh_every, inhibit, probabilities, log_likelihood
@@ -182,6 +191,12 @@ def expect(model, theta, s, records, weights, probabilities, log_likelihood, mod
 def least_surprise(model, theta, records, log_densities, out):
     """Run `surprise` with the parameters theta."""
     surprise(model, params_of(model, theta), records, log_densities, out)
+
+
+@kernel
+def impute(model, theta, records, probabilities):
+    """Run `fill_missing` with the parameters theta."""
+    fill_missing(model, params_of(model, theta), records, probabilities)
 
 
 @kernel

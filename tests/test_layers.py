@@ -15,6 +15,7 @@ FLOORS += [
     "configcheck",
     "configfile",
     "configschema",
+    "estimators",
     "runs",
     "pipeline",
     "service",

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.emissions.incomplete import add_incomplete, marginal_log_densities, usual_marginals
+from stream_em.emissions.incomplete import add_incomplete, fill_incomplete, marginal_log_densities, usual_marginals
 from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -31,7 +32,10 @@ SMALLEST_VARIANCE = 1e-12
 
 
 class DenseGaussian(NamedTuple):
-    """Sizes and settings; the prior is `prior_records` pseudo-records of covariance `prior_variance` times unity."""
+    """Sizes and settings; the prior is `prior_records` pseudo-records of covariance `prior_variance` times unity.
+
+    `ridge` is added to every variance, in squared units of the records.
+    """
 
     n_components: int
     n_features: int
@@ -40,6 +44,7 @@ class DenseGaussian(NamedTuple):
     learn_covariances: int
     prior_records: float
     prior_variance: float
+    ridge: float = 0.0
 
 
 class DenseGaussianParams(NamedTuple):
@@ -155,7 +160,8 @@ def _posterior_covariance(emission, scale, scatter, n_records, covariance):
         for j in range(len(scatter)):
             covariance[i, j] = scatter[i, j] / total
         farthest = min(FARTHEST, 2e100 / scale[i])
-        covariance[i, i] = min(max(covariance[i, i] + prior / total, SMALLEST_VARIANCE), farthest * farthest)
+        variance = covariance[i, i] + prior / total + emission.ridge / scale[i] ** 2
+        covariance[i, i] = min(max(variance, SMALLEST_VARIANCE), farthest * farthest)
     # Cancellation, or a cap above, can leave a covariance that no two such variances could have.
     for i in range(len(scatter)):
         for j in range(i):
@@ -191,3 +197,8 @@ def _(emission, params, records, phi, n_missing, weights, out):
     if n_missing > 0:
         add_incomplete(params, records, phi, weights, out)
     add_products(weights, phi, out)
+
+
+@fill.register(DenseGaussian)
+def _(emission, params, records, weights):
+    fill_incomplete(params, records, weights)

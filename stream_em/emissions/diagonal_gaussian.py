@@ -13,6 +13,7 @@ from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -29,7 +30,10 @@ SMALLEST_VARIANCE = 1e-12
 
 
 class DiagonalGaussian(NamedTuple):
-    """Sizes and settings; the prior is `prior_records` pseudo-records of variance `prior_variance`."""
+    """Sizes and settings; the prior is `prior_records` pseudo-records of variance `prior_variance`.
+
+    `ridge` is added to every variance, in squared units of the records.
+    """
 
     n_components: int
     n_features: int
@@ -38,6 +42,7 @@ class DiagonalGaussian(NamedTuple):
     learn_covariances: int
     prior_records: float
     prior_variance: float
+    ridge: float = 0.0
 
 
 class DiagonalGaussianParams(NamedTuple):
@@ -131,18 +136,19 @@ def _(emission, statistics, n_records, params):
                 second = statistics[k, 1 + D + d] - 2.0 * mean * statistics[k, 1 + d] + s0 * mean * mean
                 scatter = max(second * (n_records / mass), 0.0)
                 total += scatter
-                params.covariances[k, d] = _posterior_variance(emission, scatter, n_k)
+                params.covariances[k, d] = _posterior_variance(emission, params.scale[d], scatter, n_k)
             if emission.spherical:
                 for d in range(D):
-                    params.covariances[k, d] = _posterior_variance(emission, total / D, n_k)
+                    params.covariances[k, d] = _posterior_variance(emission, params.scale[d], total / D, n_k)
     derive(emission, params)
 
 
 @kernel
-def _posterior_variance(emission, scatter, n_records):
+def _posterior_variance(emission, scale, scatter, n_records):
     """Return the mode of a variance given the sum of `n_records` squared deviations."""
     prior = emission.prior_records * emission.prior_variance
-    return max((scatter + prior) / (n_records + emission.prior_records), SMALLEST_VARIANCE)
+    variance = (scatter + prior) / (n_records + emission.prior_records) + emission.ridge / scale**2
+    return max(variance, SMALLEST_VARIANCE)
 
 
 @kernel
@@ -212,3 +218,14 @@ def _(emission, params, records, phi, n_missing, weights, out):
                 missing = total - moments[m, d]
                 out[m, 1 + d] += moments[m, D + d] + missing * mean
                 out[m, 1 + D + d] += moments[m, 2 * D + d] + missing * (mean * mean + variance)
+
+
+@fill.register(DiagonalGaussian)
+def _(emission, params, records, weights):
+    for t in range(len(records)):
+        for d in range(emission.n_features):
+            if np.isnan(records[t, d]):
+                mean = 0.0
+                for k in range(emission.n_components):
+                    mean += weights[t, k] * params.means[k, d]
+                records[t, d] = params.shift[d] + params.scale[d] * mean

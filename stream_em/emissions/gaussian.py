@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.emissions.dense_gaussian import DenseGaussian
 from stream_em.emissions.diagonal_gaussian import DiagonalGaussian
 from stream_em.emissions.standardise import units
@@ -14,6 +14,8 @@ CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
 LARGEST_MEAN = 1e100
+SMALLEST_SPREAD = 1e-12
+"""A variance is taken to be at least so large a part of the squared mean."""
 
 
 def gaussian_emission(
@@ -22,11 +24,13 @@ def gaussian_emission(
     covariance_type: CovarianceType,
     prior_records: float,
     frozen: tuple[str, ...],
+    ridge: float = 0.0,
 ) -> DenseGaussian | DiagonalGaussian:
     """Return the compiled form of a Gaussian emission.
 
     The prior is `prior_records` pseudo-records per covariance, whose variances are those of the data divided by
-    n_components^(2/D): what is left when the components share the volume (Fraley & Raftery 2007).
+    n_components^(2/D): what is left when the components share the volume (Fraley & Raftery 2007). `ridge` is added to
+    each variance, in squared units of the records.
     """
     dense = covariance_type in ("full", "tied")
     kind = DenseGaussian if dense else DiagonalGaussian
@@ -38,6 +42,7 @@ def gaussian_emission(
         int("covariances" not in frozen),
         float(prior_records),
         float(n_components ** (-2.0 / n_features)),
+        float(ridge),
     )
 
 
@@ -102,6 +107,68 @@ def sketch(means: Any, covariances: Any, covariance_type: CovarianceType) -> Flo
     spread = np.sqrt(np.abs(covariances))
     spread = np.broadcast_to(spread[:, np.newaxis] if covariance_type == "spherical" else spread, (K, D))
     return np.concatenate([means + spread, means - spread])
+
+
+def extended(params: Any, posterior: FloatArray, columns: FloatArray, covariance_type: CovarianceType) -> Any:
+    """Return parameters with more features: the moments of (n, d) columns, NaN where missing, in each component.
+
+    `posterior` (n, K) says of which component each record is. The moments are those of its records and of one more that
+    is like all; the new features are uncorrelated with the others. A spherical variance stays.
+    """
+    seen = ~np.isnan(columns)
+    values = np.where(seen, columns, 0.0)
+    overall = values.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    spread = (np.where(seen, columns - overall, 0.0) ** 2).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    smallest = np.where(overall == 0.0, 1.0, SMALLEST_SPREAD * overall**2)
+    spread = np.maximum(spread, smallest)
+    mass = posterior.T @ seen + 1.0
+    means = (posterior.T @ values + overall) / mass
+    deviations = np.where(seen[:, np.newaxis], columns[:, np.newaxis] - means, 0.0)
+    squares = np.einsum("nk,nkd->kd", posterior, deviations**2)
+    variances = np.maximum((squares + spread) / mass, smallest)
+    covariances = np.asarray(params.covariances)
+    if covariance_type == "diag":
+        covariances = np.concatenate([covariances, variances], axis=1)
+    elif covariance_type != "spherical":
+        if covariance_type == "tied":
+            variances = posterior.sum(axis=0) @ variances / posterior.sum()
+        d = columns.shape[1]
+        corner = variances[..., np.newaxis] * np.eye(d)
+        covariances = np.pad(covariances, [(0, 0)] * (covariances.ndim - 2) + [(0, d), (0, d)])
+        covariances[..., -d:, -d:] = corner
+    return params._replace(means=np.concatenate([params.means, means], axis=1), covariances=covariances)
+
+
+def drawn(params: Any, labels: IntArray, covariance_type: CovarianceType, rng: np.random.Generator) -> FloatArray:
+    """Draw a record (D,) of each component that `labels` (n,) names."""
+    K, D = params.means.shape
+    normal = rng.standard_normal((len(labels), D))
+    if covariance_type in ("diag", "spherical"):
+        deviations = np.broadcast_to(np.sqrt(params.covariances).reshape(K, -1), (K, D))
+        return np.asarray(params.means[labels] + normal * deviations[labels])
+    factors = np.broadcast_to(np.linalg.cholesky(params.covariances), (K, D, D))
+    return np.asarray(params.means[labels] + np.einsum("nde,ne->nd", factors[labels], normal))
+
+
+def precisions_cholesky(covariances: FloatArray, covariance_type: CovarianceType) -> FloatArray:
+    """Return upper triangular factors U of the inverse covariances, U Uᵀ; 1 / deviation where they are diagonal."""
+    if covariance_type in ("diag", "spherical"):
+        return np.asarray(1.0 / np.sqrt(covariances))
+    lower = np.linalg.cholesky(covariances)
+    inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(lower.shape[-1]), lower.shape))
+    return np.asarray(np.triu(np.swapaxes(inverse, -1, -2)))
+
+
+def n_gaussian(n_components: int, n_features: int, covariance_type: CovarianceType) -> int:
+    """Return the number of free parameters in means and covariances."""
+    packed = n_features * (n_features + 1) // 2
+    covariances = {
+        "full": n_components * packed,
+        "tied": packed,
+        "diag": n_components * n_features,
+        "spherical": n_components,
+    }
+    return n_components * n_features + covariances[covariance_type]
 
 
 def checked(name: str, values: Any, shape: tuple[int, ...]) -> FloatArray:

@@ -88,6 +88,33 @@ def add_incomplete(params, records, phi, weights, out):
 
 
 @kernel
+def fill_incomplete(params, records, weights):
+    """Replace the missing values of (n, D) records by sum_k weights[k] E[z | z_o, k]."""
+    K, D = params.means.shape
+    done = np.zeros(len(records), np.bool_)
+    members, fields = np.empty(len(records), np.int64), np.empty(D, np.int64)
+    slope, offset, spread = np.empty(D * D), np.empty(D), np.empty((D, D))
+    for first in range(len(records)):
+        n_members, n_observed = _next_group(records, first, done, members, fields)
+        if n_members == 0 or n_observed == D:
+            continue
+        observed, slopes = fields[:n_observed], slope[: D * n_observed].reshape(D, n_observed)
+        z, filled = np.empty(n_observed), np.zeros((n_members, D))
+        for k in range(K):
+            _regression(params.means[k], params.covariances[k], observed, slopes, offset, spread)
+            for t in range(n_members):
+                for i in range(n_observed):
+                    z[i] = (records[members[t], observed[i]] - params.shift[observed[i]]) / params.scale[observed[i]]
+                for d in range(D):
+                    filled[t, d] += weights[members[t], k] * (row_dot(slopes[d], z, n_observed) + offset[d])
+        for t in range(n_members):
+            row = records[members[t]]
+            for d in range(D):
+                if np.isnan(row[d]):
+                    row[d] = params.shift[d] + params.scale[d] * filled[t, d]
+
+
+@kernel
 def _next_group(records, first, done, members, fields):
     """List the records from `first` on that lack the same fields and are not yet done; (how many, fields observed)."""
     if done[first]:

@@ -1,4 +1,4 @@
-"""What a component density must know to live in a mixture or in a chain: nine generic functions.
+"""What a component density must know to live in a mixture or in a chain: ten generic functions.
 
 An emission is a NamedTuple of sizes and settings; its type chooses the functions. Records are handled in tiles of
 at most a few hundred, feature-major: `phi` is (n_statistics, n), log-densities are (n_components, n), so that every
@@ -17,6 +17,8 @@ loop runs along contiguous records and the two large products are matrix product
   stand for `n_records` records, then `derive`.
 * `derive(emission, params)`: whatever the E-step needs, from the parameters.
 * `log_prior(emission, params)`: the log of the prior density, up to a constant.
+* `fill(emission, params, records, weights)`: replaces the missing values of (n, D) records by their conditional means,
+  weighted by `weights` (n, n_components).
 """
 
 from stream_em.kernels.dispatch import generic, kernel
@@ -76,6 +78,12 @@ def derive(emission, params):
 @generic
 def log_prior(emission, params):
     """Return the log prior density of the parameters, up to a constant."""
+    raise NotImplementedError
+
+
+@generic
+def fill(emission, params, records, weights):
+    """Replace the missing values of (n, D) records by their means given what is observed."""
     raise NotImplementedError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import model_sizes
+from stream_em.em import e_step, maximise, model_sizes
 from stream_em.errors import InputError
 from stream_em.learning.iterate import iterate
 from stream_em.learning.start import best_start
@@ -74,8 +74,10 @@ def batch_em(
     weights: Any = None,
     starts: int = 8,
     seed: int = 0,
+    posterior: Any = None,
 ) -> BatchFit:
-    """Fit a model to all of X (n, D) by plain EM, from `params` or from the best of several k-means++ starts.
+    """Fit a model to all of X (n, D) by plain EM, from `params`, from the M-step that a
+    `posterior` (n, K) of the hidden variables gives, or from the best of several k-means++ starts.
 
     Stops after `max_iter` iterations, or when one gains less than `tol` nats a record. NaN is missing. `weights` (n,)
     count records. Raises `InputError` for records or parameters that cannot be used.
@@ -99,7 +101,9 @@ def batch_em(
     sized = model.sized(records.shape[1])
     s = np.zeros(model_sizes(sized)[3])
     check_frozen(model, params)
-    if params is None:
+    if posterior is not None:
+        theta = _theta_for(model, sized, records, weights, posterior)
+    elif params is None:
         theta = best_start(model, sized, records, weights, starts, np.random.default_rng(seed))
     else:
         model.check_params(params)
@@ -107,3 +111,20 @@ def batch_em(
         model.set_params(sized, theta, params)
     path, converged = iterate(sized, theta, s, records, weights, max_iter, tol)
     return BatchFit(model.params(sized, theta), np.array(path), len(path), converged, theta, s)
+
+
+def start_from(model: Settings, X: Any, posterior: Any, weights: Any = None) -> Any:
+    """Return the parameters of one M-step on X (n, D), given the probabilities (n, K) of the hidden variables."""
+    records = as_records(X)
+    sized = model.sized(records.shape[1])
+    return model.params(sized, _theta_for(model, sized, records, record_weights_of(model, records, weights), posterior))
+
+
+def _theta_for(model: Settings, sized: Any, records: FloatArray, weights: FloatArray, posterior: Any) -> FloatArray:
+    given = np.array(posterior, dtype=np.float64, order="C")
+    if given.shape != (len(records), model.n_components):
+        raise InputError(f"posterior must have shape {(len(records), model.n_components)}, not {given.shape}")
+    theta, s = model.unit_theta(sized, records, weights), np.zeros(model_sizes(sized)[3])
+    e_step(sized, theta, s, records, weights, given)
+    maximise(sized, theta, s, float(weights.sum()))
+    return theta

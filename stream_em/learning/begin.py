@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import FloatArray
-from stream_em.em import e_step, model_sizes
+from stream_em.em import e_step, model_sizes, records_behind
 from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
 from stream_em.learning.companions import accompanied
@@ -39,6 +39,14 @@ FIRST_ROUND_WARMUPS = 4
 def begin_with(course: Course, theta: FloatArray) -> Tournament:
     """Return the tournament of one learner that has parameters and has learned nothing."""
     return alone(course, _new_state(course, theta))
+
+
+def begin_after(course: Course, theta: FloatArray, s: FloatArray) -> Tournament:
+    """Return the tournament of one learner whose statistics are those of a batch, all of which it has learned."""
+    state = _new_state(course, theta.copy())
+    state.s[:] = s
+    state.totals[0] = state.clock[0] = state.faded[0] = records_behind(s)
+    return alone(course, state)
 
 
 def alone(course: Course, state: State) -> Tournament:

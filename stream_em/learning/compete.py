@@ -24,7 +24,7 @@ def compete(course: Course, tournament: Tournament, batch: Batch) -> tuple[int, 
     events: list[Event] = []
     begin, first = 0, tournament.champion
     while begin < len(batch.records) and tournament.champion == first and not moved(events):
-        part = batch.of(slice(begin, begin + _until_due(course, tournament)))
+        part = batch.of(slice(begin, begin + until_due(course, tournament)))
         begin += len(part.records)
         champion = tournament.state
         events += _learn(course, tournament, part)
@@ -63,7 +63,7 @@ def _learn(course: Course, tournament: Tournament, batch: Batch) -> list[Event]:
     return events
 
 
-def _until_due(course: Course, tournament: Tournament) -> int:
+def until_due(course: Course, tournament: Tournament) -> int:
     """Return how many records from now on nothing but learning is due."""
     at = int(tournament.state.tally[0])
     waits = [until_look(each, at) for each in tournament.contenders]

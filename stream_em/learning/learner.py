@@ -14,11 +14,12 @@ from stream_em.em import maximise, records_behind, score
 from stream_em.errors import InputError
 from stream_em.kernels.gating import LEFT_OUT
 from stream_em.learning.advance import Course
-from stream_em.learning.batch import check_frozen, check_model, record_weights_of
+from stream_em.learning.batch import BatchFit, check_frozen, check_model, record_weights_of
 from stream_em.learning.batches import Batch, Predictions, no_predictions
-from stream_em.learning.begin import alone, begin, begin_with
+from stream_em.learning.begin import alone, begin, begin_after, begin_with
 from stream_em.learning.challengers import KINDS, challenge_after_change, check_kinds
 from stream_em.learning.companions import leader
+from stream_em.learning.compete import until_due
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.gate import open_gate
 from stream_em.learning.keep import tensors_of, tournament_from
@@ -133,6 +134,17 @@ class Learner:
     def started(self) -> bool:
         """Whether there are parameters: the warm-up is over."""
         return self.state is not None
+
+    @property
+    def steady(self) -> int:
+        """How many records must come before what is told can change: parameters, or who is the champion; 0: unknown."""
+        if self.tournament is None:
+            return 0
+        if self.tournament.companions:
+            return 1
+        refresh_every = self.settings.refresh_every
+        until_refresh = refresh_every - int(self.tournament.state.tally[0]) % refresh_every
+        return min(until_refresh, until_due(self._course, self.tournament))
 
     @property
     def n_features(self) -> int | None:
@@ -306,6 +318,14 @@ class Learner:
                 tensors[f"waiting.{i:06}.records"], tensors[f"waiting.{i:06}.weights"] = records, weights
         texts, arrays = dump_watchers(self.watchers)
         return metadata | texts, tensors | arrays
+
+    @classmethod
+    def after(cls, model: Settings, n_features: int, fit: BatchFit, **settings: Any) -> "Learner":
+        """Return a learner that has learned the records of a batch fit, of so many features, and goes on from there."""
+        learner = cls(model, **settings)
+        learner.sized = model.sized(n_features)
+        learner.tournament = begin_after(learner._course, fit.theta, fit.s)
+        return learner
 
     @classmethod
     def load(cls, path: str | Path) -> "Learner":

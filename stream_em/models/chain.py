@@ -19,6 +19,7 @@ from stream_em.em import (
     ASSIGN,
     SCORE,
     accumulate,
+    fill_missing,
     m_step,
     model_sizes,
     params_of,
@@ -32,6 +33,7 @@ from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -269,6 +271,11 @@ def _condition_rows(emission, past_given_end):
 @surprise.register(Chain)
 def _(model, params, records, log_densities, out):
     emission_surprise(model.emission, params.emission, records, log_densities, out)
+
+
+@fill_missing.register(Chain)
+def _(model, params, records, probabilities):
+    fill(model.emission, params.emission, records, probabilities)
 
 
 @spare.register(Chain)

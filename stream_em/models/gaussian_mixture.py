@@ -6,9 +6,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import maximise, model_sizes, params_of, stats_of
-from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
+from stream_em.emissions.gaussian import (
+    checked,
+    component_at,
+    covariances_of,
+    drawn,
+    means_of,
+    n_gaussian,
+    set_gaussian,
+    unit_gaussian,
+)
 from stream_em.errors import InputError
 from stream_em.models.gaussian_settings import GaussianSettings
 from stream_em.models.mixture import Mixture
@@ -28,6 +37,7 @@ class GaussianMixtureParams(NamedTuple):
 class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     """A mixture of Gaussian densities over independent records; NaN is missing and marginalised exactly.
 
+    `reg_covar` is added to every variance, in squared units of the records.
     `covariance_prior` and `weight_prior` are the strengths of the priors in pseudo-records a component (0: maximum
     likelihood, and a covariance may then only be kept from singularity, not drawn towards the data's). So many as
     `spared_records` of a component's records are not forgotten while it is not visited: mean and covariance are still
@@ -82,6 +92,15 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
             means_of(windows.emission),
             covariances_of(sized.emission, windows.emission),
         )
+
+    def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Draw n records (n, D) and their components (n,)."""
+        labels = rng.choice(self.n_components, size=n, p=params.weights / params.weights.sum())
+        return drawn(params, labels, self.covariance_type, rng), labels
+
+    def n_parameters(self, n_features: int) -> int:
+        """Return the number of free parameters."""
+        return n_gaussian(self.n_components, n_features, self.covariance_type) + self.n_components - 1
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each component's share (K,) of the records in s."""

@@ -4,9 +4,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import maximise, model_sizes, params_of, stats_of
-from stream_em.emissions.gaussian import checked, component_at, covariances_of, means_of, set_gaussian, unit_gaussian
+from stream_em.emissions.gaussian import (
+    checked,
+    component_at,
+    covariances_of,
+    drawn,
+    means_of,
+    n_gaussian,
+    set_gaussian,
+    unit_gaussian,
+)
 from stream_em.errors import InputError
 from stream_em.models.chain import Chain
 from stream_em.models.gaussian_settings import GaussianSettings
@@ -28,6 +37,7 @@ class HiddenMarkovParams(NamedTuple):
 class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     """A hidden Markov model with Gaussian emissions over one endless sequence; NaN is missing and marginalised exactly.
 
+    `reg_covar` is added to every variance, in squared units of the records.
     `covariance_prior` is the strength of the covariances' prior in pseudo-records a state, `transition_prior` that of
     each transition in pseudo-transitions (0: maximum likelihood). So many as `spared_records` of a state's records are
     not forgotten while it is not visited: mean and covariance are still there when it returns; transitions are
@@ -83,6 +93,18 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
         found = params_of(sized, theta)
         covariances = covariances_of(sized.emission, found.emission)
         return HiddenMarkovParams(found.initial.copy(), found.transitions.copy(), means_of(found.emission), covariances)
+
+    def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Draw a sequence of n records (n, D) and its states (n,)."""
+        states, chances = np.empty(n, dtype=np.int64), params.initial
+        for t, u in enumerate(rng.random(n)):
+            states[t] = min(int(np.searchsorted(np.cumsum(chances), u)), self.n_components - 1)
+            chances = params.transitions[states[t]]
+        return drawn(params, states, self.covariance_type, rng), states
+
+    def n_parameters(self, n_features: int) -> int:
+        """Return the number of free parameters."""
+        return n_gaussian(self.n_components, n_features, self.covariance_type) + self.n_components**2 - 1
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each state's share (K,) of the records in s."""

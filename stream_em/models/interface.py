@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import FloatArray, IntArray
 from stream_em.em import records_behind
 from stream_em.errors import InputError
 
@@ -80,6 +80,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def sketch(self, params: Any) -> FloatArray:
         """Return a few records (n, D) with about the location and spread of the model with these parameters."""
+        raise NotImplementedError
+
+    def with_features(self, params: Any, posterior: FloatArray, records: FloatArray) -> Any:
+        """Return parameters that know more features: those of the last columns of (n, D) records, NaN where missing.
+
+        `posterior` (n, K) says of which component each of the records is.
+        """
+        raise NotImplementedError
+
+    def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+        """Draw n records (n, D) and their hidden variables (n,) from the model with these parameters."""
+        raise NotImplementedError
+
+    def n_parameters(self, n_features: int) -> int:
+        """Return the number of free parameters for records of so many features."""
         raise NotImplementedError
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:

@@ -13,6 +13,7 @@ from stream_em.em import (
     LEARN,
     SCORE,
     accumulate,
+    fill_missing,
     m_step,
     model_sizes,
     params_of,
@@ -26,6 +27,7 @@ from stream_em.emissions.interface import (
     add_statistics,
     derive,
     encode,
+    fill,
     log_densities,
     log_prior,
     maximise,
@@ -136,6 +138,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
 @surprise.register(Mixture)
 def _(model, params, records, log_densities, out):
     emission_surprise(model.emission, params.emission, records, log_densities, out)
+
+
+@fill_missing.register(Mixture)
+def _(model, params, records, probabilities):
+    fill(model.emission, params.emission, records, probabilities)
 
 
 @spare.register(Mixture)
