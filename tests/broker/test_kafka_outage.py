@@ -70,7 +70,7 @@ def new_topic(broker, name):
     return name
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_records_flow_within_three_seconds_of_the_port_being_open(broker, client, number):
     topic = new_topic(broker, f"{client}-{number}")
     fill(broker, 0, 1000, topic)
