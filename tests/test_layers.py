@@ -10,7 +10,6 @@ FLOORS = ["version", "errors", "arrays", "kernels", "stepsize", "emissions", "em
 FLOORS += [
     "unmixing",
     "sinks",
-    "unmixing",
     "config",
     "configcheck",
     "configfile",
