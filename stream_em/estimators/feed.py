@@ -74,8 +74,11 @@ class Feed:
         """Take the records (n, D) of a table whose columns have names."""
         rows = self._table(names, values, grow=True)
         counts = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
-        for weight in counts[counts != 1.0]:
-            self._check_weight(weight)
+        if weights is not None:
+            if counts.shape != (len(rows),):
+                raise InputError(f"weights must have shape ({len(rows)},), not {counts.shape}")
+            for weight in counts[counts != 1.0]:
+                self._check_weight(weight)
         begin = 0
         while begin < len(rows):
             simple = self.warm and len(self.names) == self._width
@@ -186,14 +189,15 @@ class Feed:
         return np.clip(values, -LARGEST, LARGEST)
 
     def _table(self, names: Sequence[Hashable], values: FloatArray, grow: bool) -> FloatArray:
+        values = np.ascontiguousarray(values)
         wrong = first_unusable(values)
         if wrong is not None:
             raise InputError(f"record {wrong[0]}, feature {names[wrong[1]]!r}: {unusable_reason(values[wrong])}")
         names = list(names)
+        if names == self.names:
+            return values
         if grow and len(values) and not self._columns.keys() >= set(names):
             self._add_columns(set(names) - self._columns.keys())
-        if names == self.names:
-            return np.ascontiguousarray(values)
         rows = np.full((len(values), len(self.names)), NAN)
         for i, name in enumerate(names):
             if name in self._columns:
@@ -242,8 +246,9 @@ class Feed:
         if len(rows):
             block = Block(np.ascontiguousarray(rows), weights=counts, checked=True)
             told = self.learner.learn(block)[-KEPT_SCORES:]
-            places = np.arange(self.n_scores, self.n_scores + len(told)) % KEPT_SCORES
-            self.scores[places] = told
+            begin = self.n_scores % KEPT_SCORES
+            fit = min(len(told), KEPT_SCORES - begin)
+            self.scores[begin : begin + fit], self.scores[: len(told) - fit] = told[:fit], told[fit:]
             self.n_scores += len(told)
         self._set_due()
 

@@ -114,7 +114,11 @@ class Clusterer(base.Clusterer):
 
     def learn_many(self, X: Any, w: Any = None) -> None:
         """Learn the rows of a frame (pandas, polars, pyarrow, ...), as `learn_one` would one after the other."""
-        _, names, values = _table(X)
+        if type(X).__module__.partition(".")[0] == "pandas":
+            # narwhals takes a quarter of the time that it takes to learn 1,000 records.
+            names, values = X.columns.tolist(), X.to_numpy(np.float64, na_value=np.nan)
+        else:
+            _, names, values = _table(X)
         self._feed.learn_many(names, values, w)
 
     def predict_many(self, X: Any) -> Any:

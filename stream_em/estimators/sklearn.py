@@ -67,8 +67,8 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Base
             defaults = {field.name: field.default for field in msgspec.structs.fields(of) if field.name != "frozen"}
             defaults |= {name: 0.0 for name in defaults if name.endswith("_prior")} | {"n_components": 1}
             fitting = FITTING | dict.fromkeys(f"{name}_init" for name in cls.initials)
-            first = ("n_components", "covariance_type")
-            ordered = {name: defaults[name] for name in first} | fitting | defaults | {"reg_covar": 1e-6}
+            first = {name: defaults[name] for name in ("n_components", "covariance_type") if name in defaults}
+            ordered = first | fitting | {name: default for name, default in defaults.items() if name not in fitting}
             cls.__init__ = initialiser(ordered, positional=1)  # type: ignore[method-assign]
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
