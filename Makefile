@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo demo-kafka kafka kafka-stop test test-all bench picture clean
+.PHONY: help demo demo-unmix demo-kafka kafka kafka-stop test test-all bench picture clean
 
 help:
 	@echo "make demo        install into .venv and find anomalies in real sensor records"
+	@echo "make demo-unmix  mix four recordings, separate them while they stream, write sounds and pictures"
 	@echo "make demo-kafka  learn from a real Kafka topic, be killed, go on (needs Java 17 and Maven)"
 	@echo "make kafka       start a real Kafka broker on 127.0.0.1:9092; make kafka-stop ends it"
 	@echo "make test        install into .venv and run every check that is not slow"
@@ -16,6 +17,9 @@ help:
 
 demo: .venv/installed
 	@$(BIN)/stream-em demo
+
+demo-unmix: .venv/installed
+	@$(BIN)/stream-em demo unmix
 
 demo-kafka: .venv/installed-kafka
 	@deploy/kafka/broker with $(BIN)/python deploy/kafka/demo.py
@@ -52,14 +56,14 @@ clean:
 	@touch $@
 
 .venv/installed: .venv/pip pyproject.toml
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio]"
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka,confluent]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio,edf,kafka,confluent]"
 	@$(PIP) --constraint constraints.txt --group dev
 	@touch $@
 
 .venv/installed-kafka: .venv/installed
-	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,kafka]"
+	@$(PIP) --constraint constraints.txt --build-constraint constraints.txt --editable ".[report,audio,kafka]"
 	@touch $@

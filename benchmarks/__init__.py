@@ -12,6 +12,7 @@ THEMES = (
     "outliers",
     "tracking",
     "chain",
+    "unmixing",
     "files",
     "pipeline",
     "kafka",

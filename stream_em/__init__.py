@@ -12,6 +12,7 @@ The house, ground floor first:
 * `models`     one latent-variable model a file
 * `streams`    records from files
 * `learning`   first parameters, batch EM, the learner, its file, the snapshots of a run
+* `unmixing`   superimposed signals told apart while they arrive
 * `sinks`      what was found, written exactly once
 * `config`     what a run is told; `configcheck` checks it, `configfile` reads it, `configschema` describes it
 * `estimators` the models as estimators of river and of scikit-learn
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from stream_em.learning.state import Event
     from stream_em.models.gaussian_mixture import GaussianMixture
     from stream_em.models.hidden_markov import HiddenMarkov
+    from stream_em.models.signal_unmixing import SignalUnmixing
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
     from stream_em.streams.records import Block
+    from stream_em.unmixing.unmixer import Unmixer
 
 _HOMES = {
     "BatchFit": "learning.batch",
@@ -48,7 +51,9 @@ _HOMES = {
     "InputError": "errors",
     "Learner": "learning.learner",
     "OutsideError": "errors",
+    "SignalUnmixing": "models.signal_unmixing",
     "Stepsize": "stepsize",
+    "Unmixer": "unmixing.unmixer",
     "batch_em": "learning.batch",
     "open_source": "streams.files",
 }
@@ -63,7 +68,9 @@ __all__ = [
     "InputError",
     "Learner",
     "OutsideError",
+    "SignalUnmixing",
     "Stepsize",
+    "Unmixer",
     "__version__",
     "batch_em",
     "load",

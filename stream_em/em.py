@@ -33,6 +33,12 @@ def model_sizes(model):
 
 
 @generic
+def n_hidden(model):
+    """Return how many numbers tell of a record's hidden variable: probabilities, or the sources' signals."""
+    return model.emission.n_components
+
+
+@generic
 def params_of(model, theta):
     """Return named, shaped windows on theta."""
     raise NotImplementedError
@@ -228,7 +234,6 @@ def e_step(
 
 def score(model: Any, theta: FloatArray, s: FloatArray, records: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the probabilities (n, K) of the hidden variable and the log-likelihood (n,) of each record."""
-    K = model.emission.n_components
-    probabilities, log_likelihood = np.empty((len(records), K)), np.empty(len(records))
+    probabilities, log_likelihood = np.empty((len(records), n_hidden(model))), np.empty(len(records))
     expect(model, theta, s, records, np.ones(len(records)), probabilities, log_likelihood, SCORE)
     return probabilities, log_likelihood

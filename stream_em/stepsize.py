@@ -152,6 +152,14 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         if self.seconds is not None:
             raise InputError("stepsize: a half-life in time needs the times of the records; use steps_in_time")
+        if isinstance(t, float | int):
+            now = t + self.offset
+            fading = (
+                self.scale
+                if self.power == 0.0
+                else self.scale * (self.unit or 1.0) ** (self.power - 1.0) * now**-self.power
+            )
+            return min(max(fading if self.power == 0.0 else max(fading, 1.0 / now), self.floor), 1.0)
         elapsed = np.array(t, dtype=np.float64, ndmin=1) + self.offset
         if self.power == 0.0:
             steps = np.full_like(elapsed, self.scale)

@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "stream_em"
 FLOORS = ["version", "errors", "arrays", "kernels", "stepsize", "emissions", "em", "models", "streams", "learning"]
 FLOORS += [
+    "unmixing",
     "sinks",
+    "unmixing",
     "config",
     "configcheck",
     "configfile",

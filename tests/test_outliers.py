@@ -12,6 +12,7 @@ from models import CASES, D
 import stream_em as sem
 from stream_em.em import least_surprise
 from stream_em.kernels.gating import MEMORY, MOST_LEFT_OUT, leave_out
+from stream_em.learning.alarms import Alarm
 from stream_em.learning.keep import tensors_of
 
 K, BURST, PERIOD = 3, 50, 500
@@ -329,6 +330,33 @@ def test_who_says_that_the_stream_has_changed_opens_the_gate():
     assert not [event for event in learner.events if "would be" in event.detail]
 
 
+class Watcher:
+    """Raises an alarm of one kind after so many records."""
+
+    def __init__(self, statistic, at):
+        self.statistic, self.at, self.seen = statistic, at, 0
+
+    def update(self, records, log_likelihood, posterior, params):
+        before, self.seen = self.seen, self.seen + len(records)
+        due = before < self.at <= self.seen
+        return [Alarm(self.at, self.at - 100, self.statistic, 0, 1.0, None, "abrupt")] if due else []
+
+    def reset(self):
+        """Forget nothing."""
+
+
+@pytest.mark.parametrize(("statistic", "opens"), [("direction", False), ("adwin", False), ("mass", True)])
+def test_only_an_alarm_that_a_component_has_fewer_records_opens_the_gate(statistic, opens):
+    params = truth(2)
+    X, out = with_bursts(mixture_of(params, 12_000), "point", begin=1000)
+    learner = sem.Learner(sem.GaussianMixture(K), params=params, robust=ROBUST, recent=1000)
+    learner.watchers.append(Watcher(statistic, 5000))
+    fed(learner, X)
+    assert any(event.kind == "challenger" for event in learner.events)
+    assert (learner.left_out < 0.9 * out.sum()) == opens
+    assert any(event.kind == "replaced" for event in learner.events) == opens
+
+
 def test_a_slow_drift_is_followed_and_nothing_of_it_left_out():
     params = truth(2)
     X = mixture_of(params, 40_000) + np.linspace(0.0, 20.0, 40_000)[:, np.newaxis]
@@ -342,3 +370,8 @@ def test_a_slow_drift_is_followed_and_nothing_of_it_left_out():
 def test_an_impossible_setting_is_refused(wrong):
     with pytest.raises(sem.InputError, match="robust must be 2 standard deviations or more"):
         sem.Learner(sem.GaussianMixture(), robust=wrong)
+
+
+def test_a_model_that_cannot_tell_outliers_refuses():
+    with pytest.raises(sem.InputError, match="signal-unmixing: robust is not for this model"):
+        sem.Learner(sem.SignalUnmixing(), robust=ROBUST)

@@ -53,6 +53,8 @@ MAKE = {
     "mixture": faces.GaussianMixture,
     "diagonal": lambda: faces.GaussianMixture(3, covariance_type="diag"),
     "chain": faces.HiddenMarkov,
+    "unmixing": faces.SignalUnmixing,
+    "unmixing by sample": lambda: faces.SignalUnmixing(2, sources="sample"),
     "detector": faces.AnomalyDetector,
     "calibrated": lambda: faces.AnomalyDetector(faces.GaussianMixture(), calibrated=True),
     "imputer": faces.Imputer,
@@ -346,3 +348,16 @@ def test_a_pickle_goes_on_like_the_model():
         model.learn_one(x)
         twin.learn_one(x)
     assert np.array_equal(twin.params.means, model.params.means)
+
+
+def test_signals_are_told_apart():
+    rng = np.random.default_rng(0)
+    S = rng.standard_t(4, (12_000, 2)) * np.repeat(rng.gamma(1.0, 1.0, (75, 2)), 160, axis=0)
+    X = S @ np.array([[1.0, 0.6], [0.5, 1.0]])
+    unmixing = faces.SignalUnmixing(2)
+    unmixing.learn_many(pd.DataFrame(X, columns=["left", "right"]))
+    found = unmixing.transform_many(pd.DataFrame(X[-3000:], columns=["left", "right"]))
+    correlations = np.abs(np.corrcoef(S[-3000:].T, found.to_numpy().T)[:2, 2:])
+    assert correlations.max(axis=1).min() > 0.99
+    one = unmixing.transform_one({"right": X[-3000, 1], "left": X[-3000, 0]})
+    assert list(one.values()) == pytest.approx(found.iloc[0].tolist())

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stream_em import __version__
-from stream_em.cli import check, demo, fit, lag, models, produce, report, score, show, snapshots, warm
+from stream_em.cli import check, demo, fit, lag, models, produce, report, score, show, snapshots, unmix, warm
 from stream_em.cli import run as run_command
 from stream_em.errors import InputError
 
@@ -30,6 +30,7 @@ for command in (
     snapshots.snapshots,
     produce.produce,
     lag.lag,
+    unmix.unmix,
     models.models,
     check.check,
     warm.warm,

@@ -1,8 +1,38 @@
 """`stream-em demo`."""
 
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
 
-def demo() -> None:
-    """Find anomalies in 49,097 real sensor records, learned online."""
+import typer
+
+
+class Demo(StrEnum):
+    """What can be shown."""
+
+    ANOMALIES = "anomalies"
+    UNMIX = "unmix"
+
+
+def demo(
+    what: Annotated[
+        Demo,
+        typer.Argument(help="anomalies: found in 49,097 real sensor records; unmix: four real recordings told apart."),
+    ] = Demo.ANOMALIES,
+    out_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Of unmix: where sounds and pictures are written.")
+    ] = Path("runs/unmix-demo"),
+) -> None:
+    """Show the main job on real data that ship with the package, learned online."""
+    if what is Demo.UNMIX:
+        from stream_em.cli.unmixdemo import demo_unmix
+
+        demo_unmix(out_dir)
+    else:
+        _find_anomalies()
+
+
+def _find_anomalies() -> None:
     import shlex
     import shutil
     import sys

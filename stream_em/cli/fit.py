@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stream_em.cli.options import Channels, Dtype, Format, SampleRate
+
 INTERRUPTED = 130
 
 
@@ -24,9 +26,10 @@ def fit(
         typer.Option("--set", metavar="KEY=VALUE", help="A further setting of the model; may repeat."),
     ] = None,
     fields: Annotated[str | None, typer.Option(metavar="A,B", help="Columns to learn from [default: all].")] = None,
-    format: Annotated[
-        str | None, typer.Option(help="csv, tsv, jsonl, parquet, arrow or npy; overrules suffixes.")
-    ] = None,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    channels: Channels = None,
+    dtype: Dtype = None,
     header: Annotated[
         bool | None,
         typer.Option("--header/--no-header", help="Whether a CSV begins with names [default: look]."),
@@ -80,6 +83,7 @@ def fit(
     from stream_em.pipeline.assemble import new_learner, pipeline_of, source_of
     from stream_em.pipeline.loop import Pipeline
     from stream_em.stepsize import Stepsize
+    from stream_em.streams.signals import sample_type
 
     options = {"n_components": components, "covariance_type": covariance_type}
     config = Config(
@@ -95,6 +99,9 @@ def fit(
             header=header,
             block_size=block_size,
             passes=passes,
+            sample_rate=sample_rate,
+            channels=channels,
+            dtype=sample_type(dtype),
         ),
         run=Run(folder=None if out is None else str(out)),
     )

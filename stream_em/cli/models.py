@@ -28,9 +28,12 @@ def models() -> None:
 
 
 def _text(default: Any) -> str:
-    return ",".join(map(str, default)) or "none" if isinstance(default, tuple) else str(default)
+    if default is None or default == ():
+        return "none"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _values(kind: Any) -> str:
-    choices = [str(choice) for choice in get_args(kind)]
+    parts = [part for part in get_args(kind) if part is not type(None)]
+    choices = [getattr(part, "__name__", str(part)) for part in parts]
     return ", ".join(choices) if choices else getattr(kind, "__name__", str(kind))

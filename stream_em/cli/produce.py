@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from stream_em.cli.options import Channels, Dtype, Format, SampleRate
+
 
 def produce(
     data: Annotated[
@@ -14,16 +16,18 @@ def produce(
         str, typer.Option(metavar="HOST:PORT", help="The broker; several with commas.")
     ] = "127.0.0.1:9092",
     message_format: Annotated[
-        str, typer.Option(help="json, json-array, csv, msgpack, float32, float64, arrow or avro: of each message.")
+        str,
+        typer.Option(help="json, json-array, csv, msgpack, float32, float64, arrow, avro, pcm-int16 or pcm-float32."),
     ] = "json",
     fields: Annotated[str | None, typer.Option(metavar="A,B", help="Columns to send [default: all].")] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Of the files: csv, tsv, jsonl, parquet, arrow or npy; overrules suffixes.")
-    ] = None,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    channels: Channels = None,
+    dtype: Dtype = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="Whether a CSV begins with names [default: look].")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="For arrow: records of a message.")] = 1000,
+    batch: Annotated[int, typer.Option(min=1, help="For arrow and pcm: records of a message.")] = 1000,
     client: Annotated[str, typer.Option(help="kafka-python or confluent-kafka (an extra, faster).")] = "kafka-python",
     schema_registry: Annotated[str | None, typer.Option(metavar="URL", help="For avro: the schema registry.")] = None,
     config: Annotated[
@@ -43,7 +47,7 @@ def produce(
     from stream_em.configfile import load_config
     from stream_em.errors import InputError
     from stream_em.streams.ahead import read_ahead
-    from stream_em.streams.codecs import codec_named
+    from stream_em.streams.codecs import SEVERAL, codec_named
     from stream_em.streams.codecs.registry import SchemaRegistry
     from stream_em.streams.files import open_source
     from stream_em.streams.kafka.connection import Connection
@@ -69,7 +73,10 @@ def produce(
             fields=names,
             format=format,
             has_header=header,
-            block_size=batch if message_format == "arrow" else 8192,
+            block_size=batch if message_format.lower() in SEVERAL else 8192,
+            sample_rate=sample_rate,
+            channels=channels,
+            dtype=dtype,
         ) as source,
         Progress(*columns, console=target, transient=True, disable=quiet or not target.is_terminal) as progress,
         closing(open_producer(connection, PATIENCE_SECONDS)) as producer,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stream_em.cli.options import Channels, Dtype, Format, SampleRate
+
 
 def score(
     place: Annotated[Path, typer.Argument(metavar="SNAPSHOT", help="A snapshot, or a run folder: its newest.")],
@@ -17,9 +19,10 @@ def score(
     fields: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns to score [default: those it learned from].")
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="csv, tsv, jsonl, parquet, arrow or npy; overrules suffixes.")
-    ] = None,
+    format: Format = None,
+    sample_rate: SampleRate = None,
+    channels: Channels = None,
+    dtype: Dtype = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="Whether a CSV begins with names [default: look].")
     ] = None,
@@ -43,7 +46,16 @@ def score(
     learner = places.learned_in(place).learner
     reader = scorer(learner, averaged)
     names = [name.strip() for name in fields.split(",")] if fields is not None else list(learner.fields) or None
-    with open_source(data, fields=names, format=format, has_header=header) as source, writing_rows(out) as write:
+    opened = open_source(
+        data,
+        fields=names,
+        format=format,
+        has_header=header,
+        sample_rate=sample_rate,
+        channels=channels,
+        dtype=dtype,
+    )
+    with opened as source, writing_rows(out) as write:
         for block in read_ahead(source):
             posterior = np.empty((len(block), learner.model.n_components))
             log_likelihood = reader.learn(block, posterior=posterior)

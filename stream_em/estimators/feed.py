@@ -207,7 +207,7 @@ class Feed:
     def _predicted(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         K, n = self.model.n_components, len(rows)
         if self.learner is None:
-            return np.full((n, K), 1.0 / K), np.zeros(n)
+            return np.full((n, K), 1.0 / K if self.model.assignable else 0.0), np.zeros(n)
         state, width = self.learner.state, self._width
         assert state is not None
         if rows.shape[1] > width:
@@ -228,7 +228,8 @@ class Feed:
         counted = weights > 0.0
         if self.model.exchangeable and rows.shape[1]:
             counted &= ~np.isnan(rows).all(axis=1)
-        if counted.any() and rows.shape[1] and not np.isnan(rows[counted]).all():
+        enough = rows.shape[1] >= self.model.least_features
+        if enough and counted.any() and not np.isnan(rows[counted]).all():
             learner = self.make(warmup=n) if complete else self.make(warmup=n, starts=1)
             learner.learn(rows.copy(), weights)
             if not learner.started:
@@ -289,8 +290,15 @@ class Feed:
         self._hand_over()
         assert self.learner is not None
         params = self.model.with_features(self.learner.params, self.learner.posterior(rows[:, : self._width]), rows)
-        self.learner = self.make(params=params, inhibit=JOINING)
-        self._learned(rows, np.ones(len(rows)))
+        if params is None:
+            self.learner = self.make(warmup=JOINING)
+            self.learner.learn(rows)
+            if not self.learner.started:
+                self.learner.start()
+            self._set_due()
+        else:
+            self.learner = self.make(params=params, inhibit=JOINING)
+            self._learned(rows, np.ones(len(rows)))
 
 
 def numbers(names: Sequence[Hashable], row: Sequence[Any]) -> list[float]:

@@ -61,11 +61,10 @@ def kind_of(
     """
     K, D = reference.means.shape
     after = recent[-elapsed:].sum(axis=0)
-    n = after[HEAD : HEAD + K]
-    moves = after[HEAD + 2 * K :].reshape(K, D)
-    squares = (np.einsum("kde,ke->kd", reference.whiteners, moves) ** 2).sum(axis=1) / np.maximum(n, 1.0)
+    n, moves, squares = _moves(after, reference)
     minority = after[0] <= MOST_WILD * elapsed * window
-    if statistic == "outliers" and minority and (squares - D - 4.0 * np.sqrt(2.0 * D) <= MOVED**2 * n).all():
+    # The evidence may have begun by chance long before the change, so the last window is looked at alone too.
+    if statistic == "outliers" and minority and not any(_moved(sums, reference) for sums in (after, recent[-1])):
         return "outliers"
     if D and common_share(moves, n, reference.whiteners) > SHARED:
         return "level"
@@ -74,6 +73,19 @@ def kind_of(
     explained = (squares - D).sum()
     shortfall = 2.0 * (n @ reference.usual - after[HEAD + K : HEAD + 2 * K].sum())
     return "gradual" if shortfall > MIXED * explained else "incremental"
+
+
+def _moves(sums: FloatArray, reference: Reference) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return records (K,), summed residuals (K, D) and their squared Mahalanobis length over the records (K,)."""
+    K, D = reference.means.shape
+    n, moves = sums[HEAD : HEAD + K], sums[HEAD + 2 * K :].reshape(K, D)
+    return n, moves, (np.einsum("kde,ke->kd", reference.whiteners, moves) ** 2).sum(axis=1) / np.maximum(n, 1.0)
+
+
+def _moved(sums: FloatArray, reference: Reference) -> bool:
+    """Tell whether the records of a component that are not wild have moved, beyond chance."""
+    (n, _, squares), D = _moves(sums, reference), reference.means.shape[1]
+    return bool((squares - D - 4.0 * np.sqrt(2.0 * D) > MOVED**2 * n).any())
 
 
 def common_share(moves: FloatArray, n: FloatArray, whiteners: FloatArray) -> float:

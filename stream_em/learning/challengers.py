@@ -9,7 +9,6 @@ from stream_em.arrays import FloatArray
 from stream_em.em import LEARN, e_step, expect, maximise, model_sizes
 from stream_em.errors import InputError
 from stream_em.learning.advance import Course
-from stream_em.learning.gate import open_gate
 from stream_em.learning.iterate import iterate
 from stream_em.learning.moves import split_and_merged
 from stream_em.learning.recent import latest
@@ -64,8 +63,6 @@ def challenge_after_change(
     tournament, events = challenge(course, tournament, reason, kinds, n_latest)
     if "regime" in kinds:
         tournament = _stored(tournament)
-    if course.settings.robust is not None:
-        open_gate(tournament.state)
     again = int(tournament.state.tally[0]) + len(tournament.recent.records)
     if set(kinds) & set(FROM_RECENT):
         return tournament._replace(follow_up=FollowUp(again, reason)), events

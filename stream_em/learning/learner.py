@@ -21,6 +21,7 @@ from stream_em.learning.challengers import KINDS, challenge_after_change, check_
 from stream_em.learning.companions import leader
 from stream_em.learning.compete import until_due
 from stream_em.learning.drift import DriftSettings
+from stream_em.learning.gate import open_gate
 from stream_em.learning.keep import tensors_of, tournament_from
 from stream_em.learning.settings import LARGEST_NUMBER, LearnerSettings
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
@@ -105,6 +106,8 @@ class Learner:
             robust,
             tuple(np.atleast_1d(half_lives).tolist()),
         )
+        if robust is not None and not model.tells_surprise:
+            raise InputError(f"{model.name}: robust is not for this model, which cannot tell what is surprising")
         self.watchers = watchers_of(model, drift, self.settings.stepsize)
         """What watches for drift; more may be added, such as a `LogLikelihoodDetector` of one's own."""
         self.fields: tuple[str, ...] = ()
@@ -244,12 +247,18 @@ class Learner:
         check_kinds(kinds)
         if self.tournament is None or not self.settings.recent:
             raise InputError("challenge: a learner needs recent records, such as recent=5000, and to have started")
+        if self.settings.robust is not None:
+            # Who says that the stream has changed wants all of it to count.
+            open_gate(self.tournament.state)
         kinds = tuple(dict.fromkeys(kinds))
         self.tournament, events = challenge_after_change(self._course, self.tournament, reason, kinds, latest)
         self.events += events
 
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
-        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here."""
+        """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here.
+
+        Where the hidden variables are signals, these: each record's sources, in the units of the channels.
+        """
         return self._score(X, averaged)[0]
 
     def log_likelihood(self, X: Any, averaged: bool = False) -> FloatArray:

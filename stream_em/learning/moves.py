@@ -38,7 +38,7 @@ def split_and_merged(
     then tell the moves apart by their likelihood.
     """
     K = model.n_components
-    if K < 3:
+    if K < 3 or not model.assignable:
         return None
     s = np.zeros(model_sizes(sized)[3])
     trial, trial_counts = records[-LARGEST_TRIAL:], counts[-LARGEST_TRIAL:]

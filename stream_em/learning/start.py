@@ -72,13 +72,16 @@ def sample_of(
 def short_runs(model: Settings, sized: Any, sample: Sample, starts: int, rng: np.random.Generator) -> list[Candidate]:
     """Return so many k-means++ starts after a short EM run on the part to learn from; the best on the test part first.
 
-    The same `rng` state gives the same result.
+    The same `rng` state gives the same result. Where records cannot be assigned there is one start: `unit_theta`.
     """
     unit = model.unit_theta(sized, sample.records, sample.weights)
     learn, learn_weights = sample.records[sample.learn], sample.weights[sample.learn]
     s = np.zeros(model_sizes(sized)[3])
     points = in_units(learn, model.units(sized, unit))
     found = []
+    if not model.assignable:
+        iterate(sized, unit, s, learn, learn_weights, SHORT_RUN, 0.0)
+        return [candidate("start", sized, unit, sample.records[sample.test], sample.weights[sample.test])]
     for number in range(1, starts + 1):
         theta = unit.copy()
         labels = kmeans_labels(points, model.n_components, rng)

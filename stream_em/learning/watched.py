@@ -10,6 +10,7 @@ from stream_em.learning.alarms import Alarm
 from stream_em.learning.batches import Batch
 from stream_em.learning.challengers import KINDS, challenge_after_change
 from stream_em.learning.compete import compete, moved
+from stream_em.learning.gate import open_gate
 from stream_em.learning.state import Event
 from stream_em.learning.tournament import Tournament, copied_tournament
 from stream_em.learning.watching import Watcher
@@ -55,6 +56,9 @@ def _up_to_an_alarm(course: Course, watched: Watched, batch: Batch) -> tuple[int
         count = float(tournament.state.totals[0])
         events.append(Event(count, "drift" if alarm.drift else "outliers", str(alarm)))
         if alarm.drift:
+            if course.settings.robust is not None and alarm.statistic == "mass":
+                # A component that lacks records may have moved to where they are left out now.
+                open_gate(tournament.state)
             latest = watcher.seen - alarm.since
             tournament, entered = challenge_after_change(course, tournament, "drift", KINDS, latest)
             events += entered
@@ -68,16 +72,14 @@ def _look(
     theta = watched.tournament.state.theta.copy()
     taken, tournament, events = compete(course, watched.tournament, batch)
     batch = batch.of(slice(taken))
-    probabilities, log_likelihood = batch.champions
+    shares, log_likelihood = course.model.shares(batch.champions.probabilities), batch.champions.log_likelihood
     if course.settings.robust is not None:
         # What is left out is no sign of drift: if it stays, the gate opens.
         log_likelihood = np.where(batch.counts > 0.0, log_likelihood, np.nan)
     changed = tournament.champion != watched.tournament.champion or moved(events)
     alarms: list[tuple[Watcher, Alarm]] = []
     for watcher in watched.watchers:
-        found = watcher.update(
-            batch.records, log_likelihood, probabilities, lambda: course.model.params(course.sized, theta)
-        )
+        found = watcher.update(batch.records, log_likelihood, shares, lambda: course.model.params(course.sized, theta))
         alarms += [(watcher, alarm) for alarm in found]
         if changed:
             watcher.reset()

@@ -1,6 +1,6 @@
 """What the settings of every model with Gaussian emissions share."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class GaussianSettings(Settings, frozen=True, forbid_unknown_fields=True):
     covariance_prior: float = 0.01
     spared_records: float = 0.0
     reg_covar: float = 0.0
+
+    tells_surprise: ClassVar[bool] = True
 
     def emission(self, n_features: int) -> Any:
         """Return the compiled form of the emission."""

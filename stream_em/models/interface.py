@@ -29,6 +29,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which parameters `frozen` may name."""
     exchangeable: ClassVar[bool]
     """Whether the order of the records does not matter."""
+    tells_surprise: ClassVar[bool] = False
+    """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
+    assignable: ClassVar[bool] = True
+    """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -70,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""
         raise NotImplementedError
 
+    @property
+    def least_features(self) -> int:
+        """How many features a record needs at least."""
+        return 1
+
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
         raise NotImplementedError
@@ -81,9 +90,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def with_features(self, params: Any, posterior: FloatArray, records: FloatArray) -> Any:
         """Return parameters that know more features: those of the last columns of (n, D) records, NaN where missing.
 
-        `posterior` (n, K) says of which component each of the records is.
+        `posterior` (n, K) says of which component each of the records is. None if it must begin anew.
         """
-        raise NotImplementedError
+        return None
 
     def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
         """Draw n records (n, D) and their hidden variables (n,) from the model with these parameters."""
@@ -108,6 +117,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def params(self, sized: Any, theta: FloatArray) -> Any:
         """Return the named parameters in the records' units."""
         raise NotImplementedError
+
+    def shares(self, posterior: FloatArray) -> FloatArray:
+        """Return the share (n, K) of each component in each record, given what `Learner.posterior` tells of them."""
+        return posterior
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return each component's share (K,) of the records in the statistics."""

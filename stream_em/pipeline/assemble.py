@@ -72,6 +72,9 @@ def source_of(config: Config, until_end: bool = False, part: "Part | None" = Non
             passes=section.passes,
             follow=section.follow and not until_end,
             on_error=section.on_error,
+            sample_rate=section.sample_rate,
+            channels=section.channels,
+            dtype=section.dtype,
         )
     return source if section.time is None else TimedSource(source, section.time, section.fields)
 
@@ -116,7 +119,8 @@ def pipeline_of(
         folder.write_config(text)
         outputs = []
         for section in config.sinks:
-            outputs.append(open_output(section, config, folder, journal, progress))
+            rate = source.sample_rate if section.type == "wav" else None
+            outputs.append(open_output(section, config, folder, journal, progress, rate))
             closing.append(outputs[-1].sink)
         dead_letters = None
         if config.source.on_error == "dead-letter":

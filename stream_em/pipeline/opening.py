@@ -23,14 +23,19 @@ PATIENCE_SECONDS = 300.0
 
 
 def open_output(
-    section: SinkSection, config: Config, folder: RunFolder, journal: Journal, progress: Progress
+    section: SinkSection,
+    config: Config,
+    folder: RunFolder,
+    journal: Journal,
+    progress: Progress,
+    sample_rate: float | None,
 ) -> Output:
-    """Return an output that goes on where the run has stopped.
+    """Return an output that goes on where the run has stopped; `sample_rate` is the source's.
 
     Raises `InputError` if something else wrote its file, or the run wrote something else there.
     """
     with ExitStack() as stack:
-        output = Output(section, _sink(section, config, folder))
+        output = Output(section, _sink(section, config, folder, sample_rate))
         stack.callback(output.sink.close)
         position = progress.sinks.get(section.file)
         if section.type != "kafka":
@@ -78,7 +83,7 @@ def set_aside(config: Config, path: Path) -> Path | None:
     return set_run_aside(path, end)
 
 
-def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
+def _sink(section: SinkSection, config: Config, folder: RunFolder, sample_rate: float | None) -> Sink:
     if section.type == "kafka":
         topic = str(section.topic)
         if section.exactly_once:
@@ -86,8 +91,8 @@ def _sink(section: SinkSection, config: Config, folder: RunFolder) -> Sink:
             producer = open_transactional(config.kafka or Connection(), _patience(config), name)
             return ExactlyOnceTopicSink(topic, producer)
         return TopicSink(topic, _producer(config))
-    options = {"rows_per_file": section.rows_per_file} if section.type == "parquet" else {}
-    return sink_for(section.type, folder.output(section.file), **options)
+    rate = section.sample_rate or sample_rate or 1.0
+    return sink_for(section.type, folder.output(section.file), section.rows_per_file, rate)
 
 
 def _transactional_id(identity: str, topic: str) -> str:

@@ -8,7 +8,7 @@ from stream_em.errors import InputError
 from stream_em.learning.learner import Learner
 from stream_em.learning.state import Event
 from stream_em.sinks.interface import Sink
-from stream_em.sinks.tables import event_rows, log_likelihood_rows, parameter_rows, posterior_rows
+from stream_em.sinks.tables import event_rows, log_likelihood_rows, parameter_rows, posterior_rows, source_rows
 from stream_em.sinks.topic import ExactlyOnceTopicSink
 from stream_em.streams.records import Block
 
@@ -20,7 +20,7 @@ class Taken(NamedTuple):
     log_likelihood: FloatArray
     """(n,): of each record before it was learned."""
     posterior: FloatArray | None
-    """(n, K), if an output asked for it."""
+    """(n, K), if an output asked for it; of superimposed signals the sources."""
     events: list[Event]
     begin: int
     """Records of the run before this block."""
@@ -39,7 +39,7 @@ class Output:
     @property
     def needs_posterior(self) -> bool:
         """Whether `Taken.posterior` must be there."""
-        return self._section.what == "posteriors"
+        return self._section.what in ("posteriors", "sources")
 
     def open(self, position: dict[str, Any] | None) -> None:
         """Go on at a position, or begin anew if it is None; raises `InputError` if it was one of something else."""
@@ -65,6 +65,8 @@ class Output:
         match self._section.what:
             case "posteriors" if n and taken.posterior is not None:
                 self.sink.write(posterior_rows(taken.block.places, taken.log_likelihood, taken.posterior))
+            case "sources" if n and taken.posterior is not None:
+                self.sink.write(source_rows(taken.block.places, taken.posterior))
             case "log-likelihoods" if n:
                 self.sink.write(log_likelihood_rows(taken.block.places, taken.log_likelihood))
             case "parameters" if learner.started:

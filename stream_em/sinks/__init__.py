@@ -5,8 +5,12 @@ from pathlib import Path
 from stream_em.sinks.interface import Sink
 
 
-def sink_for(type: str, path: Path, rows_per_file: int = 131_072) -> Sink:
-    """Return the sink of a type ("jsonl", "csv", "parquet"); nothing is opened yet."""
+def sink_for(type: str, path: Path, rows_per_file: int = 131_072, sample_rate: float = 1.0) -> Sink:
+    """Return the sink of a type ("jsonl", "csv", "parquet", "wav"); nothing is opened yet."""
+    if type == "wav":
+        from stream_em.sinks.wav import WavSink
+
+        return WavSink(path, sample_rate)
     if type == "parquet":
         from stream_em.sinks.parquet import ParquetSink
 

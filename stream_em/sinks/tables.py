@@ -23,6 +23,11 @@ def posterior_rows(places: Mapping[str, str | IntArray], log_likelihood: FloatAr
     return {**log_likelihood_rows(places, log_likelihood), **columns}
 
 
+def source_rows(places: Mapping[str, str | IntArray], sources: FloatArray) -> Rows:
+    """Return where each record came from and the sources (n, K) in it."""
+    return {**places, **{f"source_{k + 1}": np.ascontiguousarray(sources[:, k]) for k in range(sources.shape[1])}}
+
+
 def parameter_rows(count: float, params: Any, flat: bool) -> Rows:
     """Return one row with all parameters, nested, or with a column for each number if `flat`."""
     rows: Rows = {"count": [float(count)]}

@@ -24,6 +24,7 @@ class ParquetReader:
     """One Parquet file."""
 
     empty_message = "has no records"
+    sample_rate: float | None = None
 
     def __init__(self, path: str) -> None:
         import pyarrow.parquet as pq
@@ -78,6 +79,7 @@ class ArrowReader:
     """One Arrow IPC file or stream; a file is a magic word before a stream, so both are read as streams."""
 
     empty_message = "has no records"
+    sample_rate: float | None = None
 
     def __init__(self, stream: ByteStream, *, seekable: bool) -> None:
         import pyarrow as pa

@@ -29,6 +29,7 @@ class CsvReader:
     """
 
     n_records: int | None = None
+    sample_rate: float | None = None
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +18,9 @@ from stream_em.streams.cells import check_chosen, check_fields
 from stream_em.streams.following import Follower, Moved, check_followable
 from stream_em.streams.formats import Reader, ReaderOptions, Visit, checked_format, empty_error, format_named
 from stream_em.streams.paths import Data, find_files
-from stream_em.streams.positions import changed, names_in
+from stream_em.streams.positions import changed, names_in, whole
 from stream_em.streams.records import Block, Note
+from stream_em.streams.signals import Pcm, check_same_channels, check_same_rate, pcm_of
 from stream_em.streams.visits import FileList
 
 ON_ERROR = ("fail", "skip", "dead-letter")
@@ -35,6 +37,9 @@ def open_source(
     passes: int = 1,
     follow: bool = False,
     on_error: str = "fail",
+    sample_rate: float | None = None,
+    channels: int | None = None,
+    dtype: str | None = None,
 ) -> "FileSource":
     """Open a path, a pattern, a folder, a list of these, or "-" (standard input) as a source of blocks.
 
@@ -42,6 +47,7 @@ def open_source(
     overrules the suffix. `has_header` is for CSV: None looks whether the first line holds only numbers.
     A folder gives all files in it with a known suffix, sorted by name. One iteration goes `passes` times through all
     files. With `follow`, one growing text file is read as it grows, rotated or not, until `stop` is called.
+    `sample_rate`, `channels` and `dtype` ("int16" unless told) say how samples lie in raw PCM.
 
     `on_error` says what an unusable record does: "fail" raises; "skip" and "dead-letter" both put it among the
     block's `rejected`, and then a CSV record is one line, so that a stray quote spoils only its own line. Raises
@@ -55,7 +61,8 @@ def open_source(
         raise InputError(f"on_error must be one of {', '.join(ON_ERROR)}, not {on_error!r}")
     check_chosen(fields)
     kind = None if format is None else format_named(format)
-    files = [(path, checked_format(path, kind, may_be_empty=follow)) for path in find_files(data, kind)]
+    pcm = pcm_of(sample_rate, channels, dtype)
+    files = [(path, checked_format(path, kind, follow, pcm is not None)) for path in find_files(data, kind)]
     return FileSource(
         files,
         fields=fields,
@@ -64,6 +71,7 @@ def open_source(
         passes=passes,
         follow=follow,
         on_error=on_error,
+        pcm=pcm,
     )
 
 
@@ -72,7 +80,9 @@ class FileSource:
 
     Iterating again starts again. A block's `position` is {"file": path, "record": number of the next record in that
     file, from 0, "pass": from 0} and what the file's format needs to go on there and to see whether the file has
-    changed; its `places` are {"file": path, "record": (n,) numbers}. Made by `open_source`; also a context manager.
+    changed; its `places` are {"file": path, "record": (n,) numbers}. The files of a signal are one after the other in
+    time: "sample" is the number of the next over all of them, and `timestamps` are seconds since the first one. Made by
+    `open_source`; also a context manager.
     """
 
     def __init__(
@@ -86,12 +96,16 @@ class FileSource:
         passes: int = 1,
         follow: bool = False,
         on_error: str = "fail",
+        pcm: Pcm | None = None,
     ) -> None:
         self._fields = None if fields is None else tuple(fields)
+        self._takes_all = fields is None
         self._block_size = block_size
         self._lenient = on_error != "fail"
         self._stopped = threading.Event()
-        options = ReaderOptions(has_header, piece_bytes, self._lenient)
+        self._rate: float | None = None
+        self._samples_before = 0
+        options = ReaderOptions(has_header, piece_bytes, self._lenient, pcm)
         self._files: FileList | Follower
         if follow:
             self._files = Follower(*check_followable(files, passes), options, self._stopped)
@@ -106,6 +120,13 @@ class FileSource:
         if self._fields is None:
             self._fields = self._files.columns()
         return self._fields
+
+    @property
+    def sample_rate(self) -> float | None:
+        """The samples a second if the records are those of a signal, else None."""
+        if self._rate is None:
+            self._rate = self._files.sample_rate(self._fields or ())
+        return self._rate
 
     @property
     def n_records(self) -> int | None:
@@ -180,6 +201,7 @@ class FileSource:
         if position is not None and self._fields is None:
             # The columns are those of the first file, which need not be the one that reading goes on in.
             self._fields = self._files.columns()
+        self._samples_before = _samples_before(position)
         with closing(self._files.visits(position, self._fields or ())) as visits:
             for visit in visits:
                 if isinstance(visit, Moved):
@@ -204,16 +226,22 @@ class FileSource:
 
     def _stretches(self, visit: Visit, limit: int | None) -> Iterator[Stretch | None]:
         """Yield a file's records up to the limit; raises `InputError` for fewer than before, or none ever to come."""
-        fields = self._fields = _checked(self._fields or visit.reader.columns, visit.reader, visit.path)
+        reader = visit.reader
+        fields = self._fields = _checked(self._fields or reader.columns, reader, visit.path)
+        if reader.sample_rate is not None:
+            self._rate = check_same_rate(self._rate, reader.sample_rate, visit.path)
+            if self._takes_all:
+                check_same_channels(fields, reader.columns, visit.path)
         last = None if limit is None else visit.record + limit
         cutter = Cutter(len(fields), self._block_size, visit.record, visit.skip, last)
-        yield from cutter.stretches(visit.reader.pieces(fields))
+        yield from cutter.stretches(reader.pieces(fields))
         if self._stopped.is_set():
             return
         if cutter.skip:
             raise changed(visit.path, f"it has {cutter.skip:,} records fewer than were read")
         if cutter.record == 0 and isinstance(self._files, FileList):
-            raise empty_error(visit.reader, visit.path)
+            raise empty_error(reader, visit.path)
+        self._samples_before += cutter.record
 
     def _block(self, visit: Visit, stretch: Stretch, notes: tuple[Note, ...]) -> Block:
         fields = self._fields or ()
@@ -225,7 +253,18 @@ class FileSource:
             **stretch.origin.position(stretch.after),
         }
         places: dict[str, str | IntArray] = {"file": visit.path, "record": numbers}
-        return Block(values, fields, position, checked=True, places=places, rejected=rejected, notes=notes)
+        block = Block(values, fields, position, checked=True, places=places, rejected=rejected, notes=notes)
+        if self._rate is None:
+            return block
+        position["sample"] = self._samples_before + stretch.end
+        return replace(block, timestamps=(self._samples_before + numbers) / self._rate)
+
+
+def _samples_before(position: dict[str, Any] | None) -> int:
+    """Return how many samples lie in files before that of a position."""
+    if position is None or "sample" not in position:
+        return 0
+    return whole(position, "sample", whole(position, "record")) - whole(position, "record")
 
 
 def _checked(fields: tuple[str, ...], reader: Reader, path: str) -> tuple[str, ...]:

@@ -172,6 +172,9 @@ class Follower:
                 return
             path, start, left = self.path, None, stream
 
+    def sample_rate(self, expected: Sequence[str]) -> None:
+        """Return None: what is followed is text."""
+
     def columns(self) -> tuple[str, ...]:
         """Return the columns of the file, after waiting for its first line; raises `InputError` if stopped before."""
         before = self._bytes_done, self._stream

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from stream_em.errors import InputError
 from stream_em.streams.blocks import Piece
 from stream_em.streams.bytestream import CODECS, STDIN, ByteStream, display, is_regular
+from stream_em.streams.signals import SAMPLED_FORMATS, Pcm, checked_pcm
 
 _SUFFIXES = {
     ".csv": "csv",
@@ -19,19 +20,30 @@ _SUFFIXES = {
     ".feather": "arrow",
     ".ipc": "arrow",
     ".npy": "npy",
+    ".wav": "audio",
+    ".flac": "audio",
+    ".ogg": "audio",
+    ".aiff": "audio",
+    ".aif": "audio",
+    ".edf": "edf",
+    ".bdf": "edf",
+    ".pcm": "pcm",
+    ".raw": "pcm",
 }
-_FORMATS = {suffix.removeprefix("."): format for suffix, format in _SUFFIXES.items()}
+_FORMATS = {suffix.removeprefix("."): format for suffix, format in _SUFFIXES.items()} | {"audio": "audio"}
 
 
 class Reader(Protocol):
     """One opened file: its columns, and once, from start or a position to the end, its records in pieces.
 
-    `bytes_read` counts bytes as they lie on the disk.
+    `bytes_read` counts bytes as they lie on the disk. `sample_rate` is that of a signal whose samples the records are,
+    in samples a second, or else None.
     `empty_message` says what is wrong with a file in which there are no records.
     """
 
     columns: tuple[str, ...]
     n_records: int | None
+    sample_rate: float | None
     empty_message: str
 
     @property
@@ -56,7 +68,7 @@ class Reader(Protocol):
 
 
 class ReaderOptions(NamedTuple):
-    """How text is read.
+    """How text is read, and raw samples.
 
     A `lenient` reader marks records that it cannot use instead of raising, and takes each line for a record.
     """
@@ -64,6 +76,7 @@ class ReaderOptions(NamedTuple):
     has_header: bool | None = None
     piece_bytes: int | None = None
     lenient: bool = False
+    pcm: Pcm | None = None
 
 
 DEFAULT_OPTIONS = ReaderOptions()
@@ -90,6 +103,12 @@ def format_named(name: str) -> str:
     return format
 
 
+def is_sampled(path: str, format: str | None) -> bool:
+    """Tell whether records are samples of a signal, as its format or else its name says."""
+    found = suffix_format(path) if format is None else _FORMATS.get(format.lower().removeprefix("."))
+    return found in SAMPLED_FORMATS
+
+
 def known_suffixes() -> list[str]:
     """List the suffixes of data files."""
     return list(_SUFFIXES)
@@ -103,12 +122,16 @@ def suffix_format(path: str) -> str | None:
     return _SUFFIXES.get(last)
 
 
-def checked_format(path: str, format: str | None, may_be_empty: bool = False) -> str | None:
-    """Give the format of a path, None for standard input that must be looked at.
+def checked_format(path: str, format: str | None, may_be_empty: bool = False, raw: bool = False) -> str | None:
+    """Give the format of a path, None for standard input that must be looked at; raw PCM if it was described (`raw`).
 
     Raises `InputError` for an unknown suffix, an empty file, and formats that cannot be read from a stream.
     """
-    found = format or suffix_format(path)
+    found = format or suffix_format(path) or ("pcm" if raw else None)
+    if raw and found != "pcm":
+        raise InputError(
+            f"{display(path)}: sample_rate, channels and dtype describe raw PCM, and this is {found}; leave them out"
+        )
     if found is None and path != STDIN:
         raise InputError(
             f"{display(path)}: cannot tell the format from the suffix; name it with --format, or use one of"
@@ -122,6 +145,11 @@ def checked_format(path: str, format: str | None, may_be_empty: bool = False) ->
             f"{display(path)}: Parquet is read from its end, so it must be a plain file, neither piped nor in"
             " .gz or .zst (it is compressed inside); save or decompress it first"
         )
+    if found in ("audio", "edf") and (not regular or codec_of(path)):
+        raise InputError(
+            f"{display(path)}: {found} must be a plain file, neither piped nor in .gz or .zst; save or decompress it"
+            " first, or pipe raw samples (--format pcm, with --sample-rate and --channels)"
+        )
     return found
 
 
@@ -133,6 +161,14 @@ def open_reader(
         from stream_em.streams.columnar import ParquetReader
 
         return ParquetReader(path)
+    if format == "audio":
+        from stream_em.streams.audiofile import AudioReader
+
+        return AudioReader(path)
+    if format == "edf":
+        from stream_em.streams.edffile import EdfReader
+
+        return EdfReader(path, expected)
     stream = ByteStream(path, codec_of(path))
     try:
         found = format or _sniffed(stream)
@@ -145,6 +181,10 @@ def open_reader(
             from stream_em.streams.npyfile import NpyReader
 
             return NpyReader(stream, seekable=seekable)
+        if found == "pcm":
+            from stream_em.streams.pcmfile import PcmReader
+
+            return PcmReader(stream, checked_pcm(options.pcm, stream.name))
         return open_text(stream, found, options, expected)
     except BaseException:
         stream.close()
@@ -163,7 +203,7 @@ def open_text(
 
     A CSV without a header has the columns `names` if there are as many.
     """
-    has_header, piece_bytes, lenient = options
+    has_header, piece_bytes, lenient = options[:3]
     if format == "jsonl":
         from stream_em.streams.jsonlines import JsonLinesReader
 
@@ -191,6 +231,8 @@ def _sniffed(stream: ByteStream) -> str:
     head = stream.peek(8).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"PAR1"):
         checked_format(stream.path, "parquet")
+    if head.startswith((b"RIFF", b"fLaC", b"OggS", b"FORM")):
+        checked_format(stream.path, "audio")
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return "arrow"
     if head.startswith(b"\x93NUMPY"):

@@ -33,6 +33,7 @@ class JsonLinesReader:
     """
 
     n_records: int | None = None
+    sample_rate: float | None = None
     empty_message = "has no records"
 
     def __init__(

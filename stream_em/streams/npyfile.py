@@ -21,6 +21,7 @@ class NpyReader:
     """One .npy file: a vector or matrix with columns x0, x1, ..., or a structured array with named ones."""
 
     empty_message = "has no records"
+    sample_rate: float | None = None
 
     def __init__(self, stream: ByteStream, *, seekable: bool) -> None:
         self._stream = stream

@@ -66,6 +66,11 @@ class Source(Protocol):
         ...
 
     @property
+    def sample_rate(self) -> float | None:
+        """The samples a second if the records are those of a signal and it says so, else None."""
+        ...
+
+    @property
     def lag(self) -> tuple[int, str] | None:
         """How much is known to wait beyond what was read, and in what unit ("bytes", "records"); None if unknown."""
         ...

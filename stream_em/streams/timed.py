@@ -31,6 +31,11 @@ class TimedSource:
         return self._left(self.source.fields)
 
     @property
+    def sample_rate(self) -> float | None:
+        """The samples a second of a signal."""
+        return self.source.sample_rate
+
+    @property
     def lag(self) -> tuple[int, str] | None:
         """How much is known to wait beyond what was read."""
         return self.source.lag

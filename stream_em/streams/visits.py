@@ -8,6 +8,7 @@ from stream_em.errors import InputError
 from stream_em.streams.bytestream import STDIN, display, is_regular
 from stream_em.streams.formats import Reader, ReaderOptions, Visit, codec_of, empty_error, open_reader
 from stream_em.streams.positions import check_there, malformed, path_in, whole
+from stream_em.streams.signals import SAMPLED_FORMATS
 
 
 class FileList:
@@ -38,9 +39,9 @@ class FileList:
         """The number of records of all files if their headers or footers tell, else None."""
         total = 0
         for path, format in self._files:
-            if format not in ("parquet", "arrow", "npy") or not is_regular(path):
+            if format not in ("parquet", "arrow", "npy", *SAMPLED_FORMATS) or not is_regular(path):
                 return None
-            reader = open_reader(path, format)
+            reader = open_reader(path, format, self._options)
             reader.close()
             if reader.n_records is None:
                 return None
@@ -72,8 +73,15 @@ class FileList:
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of the first file; raises `InputError` if it holds nothing."""
+        return self._head()[0]
+
+    def sample_rate(self, expected: Sequence[str]) -> float | None:
+        """Return the samples a second of these columns of the first file, None if its records are no samples."""
+        return self._head(expected)[1]
+
+    def _head(self, expected: Sequence[str] = ()) -> tuple[tuple[str, ...], float | None]:
         path, format = self._files[0]
-        reader = self._first or self._open(path, format)
+        reader = self._first or self._open(path, format, expected)
         if is_regular(path):
             reader.close()
         else:
@@ -81,7 +89,7 @@ class FileList:
             self._first = reader
         if not reader.columns:
             raise empty_error(reader, path)
-        return reader.columns
+        return reader.columns, reader.sample_rate
 
     def seek(self, position: dict[str, Any] | None) -> None:
         """Open the file of a position there; raises `InputError` if it is gone or has changed since, and for pipes."""

@@ -11,6 +11,10 @@ from stream_em.streams.codecs.registry import SchemaRegistry
 from stream_em.streams.codecs.single import Format, SingleCodec
 
 FORMATS = ("json", "json-array", "csv", "msgpack", "float32", "float64", "arrow", "avro")
+SIGNAL_FORMATS = ("pcm-int16", "pcm-float32")
+"""Many samples a message, and no names."""
+SEVERAL = ("arrow", *SIGNAL_FORMATS)
+"""The formats of which a message holds several records."""
 
 
 def codec_named(
@@ -25,10 +29,11 @@ def codec_named(
     for an unknown format, no or repeated fields, and avro without registry or the package fastavro.
     """
     name = format.lower()
-    if name not in FORMATS:
-        near = difflib.get_close_matches(name, FORMATS, n=1)
+    known = (*FORMATS, *SIGNAL_FORMATS)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         offer = f"did you mean {near[0]!r}? Formats" if near else "formats"
-        raise InputError(f"there is no message format {format!r}; {offer} are {', '.join(FORMATS)}")
+        raise InputError(f"there is no message format {format!r}; {offer} are {', '.join(known)}")
     check_chosen(fields)
     names = tuple(fields or ())
     check_text(names)
@@ -36,6 +41,10 @@ def codec_named(
         from stream_em.streams.codecs.arrowformat import ArrowCodec
 
         return ArrowCodec(names)
+    if name in SIGNAL_FORMATS:
+        from stream_em.streams.codecs.pcmformat import PcmCodec
+
+        return PcmCodec("int16" if name == "pcm-int16" else "float32", names)
     if name == "avro":
         from stream_em.streams.codecs.avroformat import RECORD_NAME, AvroCodec
 

@@ -39,7 +39,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         Literal["never", "now"], Meta(description="now: stop at the offsets that are the ends when it starts")
     ] = "never"
     format: Annotated[
-        str, Meta(description="json, json-array, csv, msgpack, float32, float64, arrow, avro: of each message")
+        str,
+        Meta(
+            description="json, json-array, csv, msgpack, float32, float64, arrow, avro, pcm-int16, pcm-float32:"
+            " of each message"
+        ),
     ] = "json"
     fields: Annotated[
         list[str] | None, Meta(description="columns to learn from, in this order; default: those of the first message")

@@ -95,6 +95,9 @@ class KafkaSource:
                 raise InputError("source: no message has come yet; name the fields in source.fields, or start again")
         return self._codec.fields
 
+    sample_rate = None
+    """Messages do not say it."""
+
     @property
     def lag(self) -> tuple[int, str] | None:
         """The messages that are known to wait."""

@@ -1,0 +1,80 @@
+"""The picture of `stream-em unmix --picture`: how the unmixing settled, and spectrograms before and after."""
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.errors import InputError
+from stream_em.report.separation import Axis, Curve, Row, save_separation
+from stream_em.report.style import require_matplotlib
+from stream_em.sinks.disk import writing
+from stream_em.unmixing.metrics import interference_to_signal
+from stream_em.unmixing.unmixer import Unmixer
+
+SUFFIXES = (".png", ".svg", ".pdf")
+LAST_SECONDS = 5.0
+LOOK_SECONDS = 0.1
+MOST_LOOKED_AT = 1 << 19
+"""So many numbers of unmixing matrices are kept (4 MB); then every other look is dropped."""
+MOST_SIGNALS = 8
+"""So many channels and sources are drawn; more could not be told apart."""
+SETTLED = Axis(
+    "How much of the others was left in each source, if the last unmixing is right: lower is better",
+    "interference to signal, dB",
+    -70.0,
+)
+
+
+class Picture:
+    """Remembers the last seconds, and the unmixing over time, in constant memory.
+
+    Raises `InputError` for a suffix that is no picture's, and if matplotlib is not installed.
+    """
+
+    def __init__(self, path: Path, channels: Sequence[str], rate: float) -> None:
+        if path.suffix not in SUFFIXES:
+            raise InputError(f"--picture {path}: name a file that ends in {', '.join(SUFFIXES)}")
+        require_matplotlib()
+        self._path = path
+        self._channels = channels
+        self._rate = rate
+        self._recent: deque[tuple[FloatArray, FloatArray]] = deque()
+        self._kept = 0
+        self._looks: list[tuple[float, FloatArray]] = []
+        self._mixing: FloatArray | None = None
+        self._every = LOOK_SECONDS
+
+    def look(self, at: float, values: FloatArray, sources: FloatArray, unmixer: Unmixer) -> None:
+        """Take the next (n, D) values and (n, K) sources, which end `at` seconds."""
+        self._recent.append((values[:, :MOST_SIGNALS].copy(), sources[:, :MOST_SIGNALS].copy()))
+        self._kept += len(values)
+        while self._kept - len(self._recent[0][0]) >= LAST_SECONDS * self._rate:
+            self._kept -= len(self._recent.popleft()[0])
+        if unmixer.engine is not None and at >= (self._looks[-1][0] if self._looks else 0.0) + self._every:
+            self._looks.append((at, unmixer.unmixing))
+            self._mixing = unmixer.mixing
+            if len(self._looks) * self._mixing.size > MOST_LOOKED_AT and len(self._looks) > 2:
+                self._looks, self._every = self._looks[::2], 2 * self._every
+
+    def save(self) -> None:
+        """Draw what is remembered; raises `OutsideError` if it cannot be written."""
+        heard, sources = (np.nan_to_num(np.concatenate(parts)) for parts in zip(*self._recent, strict=True))
+        last = slice(-min(len(heard), round(LAST_SECONDS * self._rate)), None)
+        mixing = self._mixing
+        curves = []
+        if mixing is not None:
+            # The last one has nothing left, by definition.
+            looks = self._looks[:-1]
+            times = np.array([at for at, _ in looks])
+            left = np.array([interference_to_signal(unmixing, mixing) for _, unmixing in looks])
+            curves.append(Curve("", times, left))
+        rows = (
+            Row("before", self._channels[:MOST_SIGNALS], heard[last]),
+            Row("after", [f"source {k + 1}" for k in range(sources.shape[1])], sources[last]),
+        )
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            save_separation(self._path, SETTLED, curves, rows, self._rate)

@@ -1,0 +1,58 @@
+"""What a window shows: how much of each other the sources hold, and which channels stand still."""
+
+import numpy as np
+
+from stream_em.kernels.dispatch import kernel
+
+PAUSE, QUIET = 0.1, 0.01
+
+
+@kernel
+def observe(records, sources, tally, products, level, still):
+    """Take (n, D) records and their (n, K) sources into a window; return how many channels have stood still in it.
+
+    `tally` (1,) counts its records, `products` (K, K) sums those of the sources, which are centred. `level` (D,) is the
+    first value of each channel, `still` (D,) whether it has had no other.
+    """
+    n, K = sources.shape
+    if tally[0] == 0.0:
+        products[:] = 0.0
+        for d in range(len(level)):
+            level[d] = records[0, d]
+            still[d] = True
+    n_still = 0
+    for d in range(len(level)):
+        for t in range(n):
+            if not still[d]:
+                break
+            value = records[t, d]
+            still[d] = value == level[d] or (value != value and level[d] != level[d])
+        n_still += still[d]
+    tally[0] += n
+    product = np.dot(sources.T, sources)
+    for i in range(K):
+        for j in range(K):
+            products[i, j] += product[i, j]
+    return n_still
+
+
+@kernel
+def crosstalk(products, usual):
+    """Return the mean squared correlation of different sources in a window, given their `products` (K, K).
+
+    `usual` (K,) is what each source's own product usually is: of less than 0.01 of it, it counts as 0.01, because what
+    leaks into silence is no change. If the sources have less than 0.1 of it in the median, only noise is heard: NaN.
+    """
+    K, total = len(products), 0.0
+    loudness = np.empty(K)
+    for i in range(K):
+        loudness[i] = products[i, i] / usual[i] if usual[i] > 0.0 else 0.0
+    loudness.sort()
+    if K < 2 or not loudness[K // 2] >= PAUSE:
+        return np.nan
+    for i in range(K):
+        for j in range(i):
+            first, second = max(products[i, i], QUIET * usual[i]), max(products[j, j], QUIET * usual[j])
+            if first > 0.0 and second > 0.0:
+                total += products[i, j] / first * (products[i, j] / second)
+    return 2.0 * total / (K * (K - 1.0))

@@ -1,0 +1,178 @@
+"""Superimposed signals told apart: settings, and parameters as users see them. The mathematics is in `unmixing`."""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from stream_em.arrays import FloatArray
+from stream_em.em import maximise, model_sizes, params_of, stats_of
+from stream_em.emissions.gaussian import checked
+from stream_em.emissions.standardise import units
+from stream_em.errors import InputError
+from stream_em.kernels.linalg import unpack
+from stream_em.models.interface import Settings
+from stream_em.models.unmixing import Unmixing
+
+Sources = Literal["block", "sample"]
+
+
+class SignalUnmixingParams(NamedTuple):
+    """Parameters in the records' units: y = unmixing (x - location), x = location + mixing y + noise."""
+
+    unmixing: FloatArray
+    """(K, D)."""
+    mixing: FloatArray
+    """(D, K)."""
+    location: FloatArray
+    """(D,)."""
+    scales: FloatArray
+    """(K,): of the sources' densities, each a Student-t; the sources are in units of the channels."""
+    noise: FloatArray
+    """(D,): variance of each channel that no source explains; 0 with as many sources as channels."""
+
+
+class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
+    """Independent component analysis by EM: signals that were superimposed, told apart.
+
+    A source's scale is latent, and shared by `block` consecutive records ("block": sound, or whatever is loud and
+    quiet in turn) or each record's own ("sample"); `nu` are the degrees of freedom of the Student-t that this makes of
+    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is). Sources come out as
+    they are at channel `reference`, or, if None, as loud as they are over all channels (root mean square).
+
+    >>> SignalUnmixing(n_components=4, block=80).sources
+    'block'
+    """
+
+    sources: Sources = "block"
+    block: int = 160
+    nu: float = 4.0
+    gate: float | None = None
+    reference: int | None = None
+
+    name: ClassVar[str] = "signal-unmixing"
+    summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
+    params_type: ClassVar[type] = SignalUnmixingParams
+    freezable: ClassVar[tuple[str, ...]] = ()
+    exchangeable: ClassVar[bool] = False
+    assignable: ClassVar[bool] = False
+
+    def _check(self, field: str, value: Any) -> None:
+        super()._check(field, value)
+        if field == "block" and not 1 <= value <= 1_000_000:
+            raise InputError(f"block must be from 1 to 1,000,000 records, not {value}")
+        if field == "nu" and not 0.1 <= value <= 1e6:
+            raise InputError(f"nu must be from 0.1 to 1e6 degrees of freedom, not {value}")
+        if field == "gate" and value is not None and not value > 1.0:
+            raise InputError(f"gate must be above 1 times the usual power, not {value}")
+        if field == "reference" and value is not None and value < 0:
+            raise InputError(f"reference must be a channel, counted from 0, not {value}")
+
+    @property
+    def scale_length(self) -> int:
+        """How many records share a scale."""
+        return self.block if self.sources == "block" else 1
+
+    def sized(self, n_features: int) -> Unmixing:
+        """Return the compiled form for records of `n_features` channels."""
+        if self.n_components > n_features:
+            raise InputError(f"n_components must be at most the {n_features} channels, not {self.n_components}")
+        if self.reference is not None and self.reference >= n_features:
+            raise InputError(f"reference must be a channel below {n_features}, not {self.reference}")
+        reference = -1 if self.reference is None else self.reference
+        gate = float(self.gate or 0.0)
+        return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), gate, reference)
+
+    @property
+    def least_features(self) -> int:
+        """How many channels there must be at least: as many as sources."""
+        return self.n_components
+
+    def n_features(self, sized: Any) -> int:
+        """Return the width of a record."""
+        return int(sized.n_features)
+
+    def sketch(self, params: Any) -> FloatArray:
+        """Return records (2K + 2D, D) one unit of each source and of noise either side of the location."""
+        steps = np.concatenate([(params.mixing * params.scales).T, np.diag(np.sqrt(params.noise))]) * np.sqrt(
+            len(params.mixing)
+        )
+        return np.asarray(params.location + np.concatenate([steps, -steps]))
+
+    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
+        """Return shift and scale (2, D) of the statistics."""
+        windows = params_of(sized, theta)
+        return np.stack([windows.shift, windows.scale])
+
+    def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return theta that makes the sources of the records (n, D) uncorrelated, of unit power: sphering.
+
+        With fewer sources than channels they span the principal subspace.
+        """
+        K, D = self.n_components, sized.n_features
+        theta = np.zeros(model_sizes(sized)[1])
+        windows = params_of(sized, theta)
+        windows.shift[:], windows.scale[:] = units(records, weights, K < D)
+        z = np.nan_to_num((records - windows.shift) / windows.scale)
+        variances, axes = np.linalg.eigh((z.T * weights) @ z / weights.sum())
+        least = np.finfo(float).eps * D * max(variances[-1], np.finfo(float).tiny)
+        deviations = np.sqrt(np.maximum(variances, least if variances[-1] > 0 else 1.0))
+        if K == D:
+            windows.unmixing[:] = axes / deviations @ axes.T
+        else:
+            windows.projection[:] = axes[:, : -K - 1 : -1].T
+            windows.unmixing[:] = np.diag(1.0 / deviations[: -K - 1 : -1])
+            windows.noise[:] = max(float(variances[:-K].mean()), 1e-11)
+        maximise(sized, theta, np.empty(0), 0.0)
+        return theta
+
+    def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
+        """Set theta from parameters in the records' units, or raise `InputError`."""
+        K, D = self.n_components, sized.n_features
+        mixing = checked("mixing", params.mixing, (D, K))
+        location = checked("location", params.location, (D,))
+        noise, scales = checked("noise", params.noise, (D,)), checked("scales", params.scales, (K,))
+        windows = params_of(sized, theta)
+        inside = mixing * scales / windows.scale[:, np.newaxis]
+        if not np.linalg.matrix_rank(inside) == K:
+            raise InputError("the columns of mixing must be linearly independent")
+        if K < D:
+            windows.projection[:] = np.linalg.qr(inside)[0].T
+            windows.noise[:] = max(float(np.mean(noise / windows.scale**2)), 1e-11)
+            inside = windows.projection @ inside
+        windows.unmixing[:] = np.linalg.inv(inside)
+        full = windows.unmixing @ windows.projection if K < D else windows.unmixing
+        windows.offset[:] = full @ ((location - windows.shift) / windows.scale)
+        maximise(sized, theta, np.empty(0), 0.0)
+
+    def params(self, sized: Any, theta: FloatArray) -> SignalUnmixingParams:
+        """Return the parameters in the records' units."""
+        windows = params_of(sized, theta)
+        location = windows.shift + windows.scale * (windows.mixing @ windows.offset)
+        return SignalUnmixingParams(
+            windows.rows[:, 1:] / windows.scale * windows.scales[:, np.newaxis],
+            windows.mixing * windows.scale[:, np.newaxis] / windows.scales,
+            location,
+            windows.scales.copy(),
+            windows.noise * windows.scale**2 if len(windows.projection) else np.zeros_like(location),
+        )
+
+    def shares(self, posterior: FloatArray) -> FloatArray:
+        """Return the share (n, K) of each source in the power of all, given the sources (n, K)."""
+        powers = posterior**2
+        total = powers.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(total > 0, powers / np.where(total > 0, total, 1.0), 1.0 / self.n_components))
+
+    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
+        """Return equal shares (K,): all sources are in every record, and none can die."""
+        return np.full(self.n_components, 1.0 / self.n_components)
+
+    def off_diagonal(self, sized: Any, theta: FloatArray, s: FloatArray) -> float:
+        """Return the root mean square of w_k' V_k w_l over all k != l, where w_k' V_k w_k = 1; 0 at the fixed point."""
+        windows, stats, K = params_of(sized, theta), stats_of(sized, s), self.n_components
+        full = np.zeros((sized.n_features + 1, sized.n_features + 1))
+        total = 0.0
+        for k in range(K):
+            unpack(stats.weighted[k], full)
+            products = windows.rows @ full @ windows.rows[k]
+            total += float((np.delete(products, k) ** 2).sum()) / max(float(products[k] ** 2), np.finfo(float).tiny)
+        return float(np.sqrt(total / max(1, K * (K - 1))))

@@ -1,0 +1,1 @@
+"""Superimposed signals told apart while they arrive."""

@@ -1,0 +1,64 @@
+"""Plain NumPy twins of the unmixing formulas: block by block, row by row."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import multivariate_t
+
+
+def row_sweep(V, W):
+    """Return W (K, K) after each row, in turn, was set to its maximiser given V (K, K, K)."""
+    W = W.copy()
+    for i, covariance in enumerate(V):
+        a = np.linalg.inv(W)[:, i]
+        solution = np.linalg.solve(covariance, a)
+        W[i] = solution / np.sqrt(a @ solution)
+    return W
+
+
+def surrogate(V, W):
+    """Return what the rows are to minimise: sum_i w_i' V_i w_i / 2 - log|det W|."""
+    return sum(w @ v @ w for w, v in zip(W, V, strict=True)) / 2 - np.linalg.slogdet(W)[1]
+
+
+def block_log_likelihood(X, W, offset, L, nu):
+    """Return the log-density of records (n, D) whose sources W x - offset are multivariate Student-t in each block."""
+    Y = X @ W.T - offset
+    total = len(X) * np.linalg.slogdet(W)[1]
+    for begin in range(0, len(Y), L):
+        part = Y[begin : begin + L]
+        density = multivariate_t(np.zeros(len(part)), np.eye(len(part)), df=nu)
+        total += sum(density.logpdf(part[:, i]) for i in range(Y.shape[1]))
+    return total
+
+
+def em_step(X, W, offset, L, nu, ridge=0.0):
+    """Return W (D, D) and offset (D,) after one EM iteration on records (n, D), which have as many sources."""
+    n, D = X.shape
+    V, centres = np.zeros((D, D, D)), np.zeros((D, D))
+    Y = X @ W.T - offset
+    for i in range(D):
+        u = np.zeros(n)
+        for begin in range(0, n, L):
+            part = Y[begin : begin + L, i]
+            u[begin : begin + L] = (nu + len(part)) / (nu + part @ part)
+        centres[i] = u @ X / u.sum()
+        centred = X - centres[i]
+        V[i] = (centred * u[:, np.newaxis]).T @ centred / n + ridge * np.eye(D)
+    W = row_sweep(V, W)
+    return W, (W * centres).sum(axis=1)
+
+
+def isr(unmixing, mixing):
+    """Return the mean interference-to-signal ratio in dB of sources of unit power."""
+    power = (unmixing @ mixing) ** 2
+    power /= power.sum(axis=1, keepdims=True)
+    rows, columns = linear_sum_assignment(-power)
+    own = power[rows, columns]
+    return 10 * np.log10(((power.sum(axis=1) - own) / own).mean())
+
+
+def loud_and_quiet(rng, n, K, L=20, spread=1.0):
+    """Return n records of K independent sources, each of which changes its loudness every L records; unit power."""
+    loudness = np.repeat(np.exp(spread * rng.normal(size=(-(-n // L), K))), L, axis=0)[:n]
+    sources = loudness * rng.normal(size=(n, K))
+    return sources / sources.std(axis=0)
