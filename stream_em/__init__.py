@@ -15,6 +15,7 @@ The house, ground floor first:
 * `unmixing`   superimposed signals told apart while they arrive
 * `sinks`      what was found, written exactly once
 * `config`     what a run is told; `configcheck` checks it, `configfile` reads it, `configschema` describes it
+* `estimators` the models as estimators of river and of scikit-learn
 * `runs`       a run on the disk: folder, lock, journal
 * `pipeline`   source -> learner -> snapshot -> sink
 * `service`    metrics and health

@@ -29,13 +29,25 @@ EXPECTED = {
         " they are weighted, and finds the components in another order; scikit-learn's KMeans fails this check too"
     }
 }
+A_SEQUENCE = "records of a block share a scale, so that they cannot be taken in another order or apart"
+EXPECTED["SignalUnmixing()"] = {
+    "check_methods_sample_order_invariance": A_SEQUENCE,
+    "check_methods_subset_invariance": A_SEQUENCE,
+}
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 
 
 @pytest.mark.parametrize(
     "estimator",
-    [faces.GaussianMixture(), faces.GaussianMixture(2), faces.HiddenMarkov(), faces.HiddenMarkov(2)],
-    ids=["mixture", "mixture of 2", "chain", "chain of 2"],
+    [
+        faces.GaussianMixture(),
+        faces.GaussianMixture(2),
+        faces.HiddenMarkov(),
+        faces.HiddenMarkov(2),
+        faces.SignalUnmixing(),
+        faces.SignalUnmixing(sources="sample"),
+    ],
+    ids=repr,
 )
 def test_checks_of_scikit_learn(estimator):
     with warnings.catch_warnings():
@@ -232,3 +244,20 @@ def test_impossible_settings_are_refused():
         faces.GaussianMixture(2, reg_covar=-1.0).fit(X)
     with pytest.raises(TypeError):
         faces.GaussianMixture(2, "full")
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_signals_are_told_apart(online):
+    rng = np.random.default_rng(0)
+    S = rng.standard_t(4, (20_000, 2)) * np.repeat(rng.gamma(1.0, 1.0, (125, 2)), 160, axis=0)
+    X = S @ np.array([[1.0, 0.6], [0.5, 1.0]]) + [3.0, -1.0]
+    unmixing = faces.SignalUnmixing(random_state=0)
+    for begin in range(0, len(X), 4000) if online else ():
+        unmixing.partial_fit(X[begin : begin + 4000])
+    found = (unmixing if online else unmixing.fit(X)).transform(X)
+    # Each signal is one of the sources: a correlation of 0.99 leaves 2 % of its power to the other.
+    correlations = np.abs(np.corrcoef(S.T, found.T)[:2, 2:])
+    assert correlations.max(axis=1).min() > 0.99
+    np.testing.assert_allclose(unmixing.inverse_transform(found), X, atol=1e-6)
+    np.testing.assert_allclose(unmixing.components_ @ unmixing.mixing_, np.eye(2), atol=1e-9)
+    assert list(unmixing.get_feature_names_out()) == ["signalunmixing0", "signalunmixing1"]

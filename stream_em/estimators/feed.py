@@ -74,8 +74,11 @@ class Feed:
         """Take the records (n, D) of a table whose columns have names."""
         rows = self._table(names, values, grow=True)
         counts = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
-        for weight in counts[counts != 1.0]:
-            self._check_weight(weight)
+        if weights is not None:
+            if counts.shape != (len(rows),):
+                raise InputError(f"weights must have shape ({len(rows)},), not {counts.shape}")
+            for weight in counts[counts != 1.0]:
+                self._check_weight(weight)
         begin = 0
         while begin < len(rows):
             simple = self.warm and len(self.names) == self._width
@@ -186,14 +189,15 @@ class Feed:
         return np.clip(values, -LARGEST, LARGEST)
 
     def _table(self, names: Sequence[Hashable], values: FloatArray, grow: bool) -> FloatArray:
+        values = np.ascontiguousarray(values)
         wrong = first_unusable(values)
         if wrong is not None:
             raise InputError(f"record {wrong[0]}, feature {names[wrong[1]]!r}: {unusable_reason(values[wrong])}")
         names = list(names)
+        if names == self.names:
+            return values
         if grow and len(values) and not self._columns.keys() >= set(names):
             self._add_columns(set(names) - self._columns.keys())
-        if names == self.names:
-            return np.ascontiguousarray(values)
         rows = np.full((len(values), len(self.names)), NAN)
         for i, name in enumerate(names):
             if name in self._columns:
@@ -203,7 +207,7 @@ class Feed:
     def _predicted(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         K, n = self.model.n_components, len(rows)
         if self.learner is None:
-            return np.full((n, K), 1.0 / K), np.zeros(n)
+            return np.full((n, K), 1.0 / K if self.model.assignable else 0.0), np.zeros(n)
         state, width = self.learner.state, self._width
         assert state is not None
         if rows.shape[1] > width:
@@ -224,7 +228,8 @@ class Feed:
         counted = weights > 0.0
         if self.model.exchangeable and rows.shape[1]:
             counted &= ~np.isnan(rows).all(axis=1)
-        if counted.any() and rows.shape[1] and not np.isnan(rows[counted]).all():
+        enough = rows.shape[1] >= self.model.least_features
+        if enough and counted.any() and not np.isnan(rows[counted]).all():
             learner = self.make(warmup=n) if complete else self.make(warmup=n, starts=1)
             learner.learn(rows.copy(), weights)
             if not learner.started:
@@ -242,8 +247,9 @@ class Feed:
         if len(rows):
             block = Block(np.ascontiguousarray(rows), weights=counts, checked=True)
             told = self.learner.learn(block)[-KEPT_SCORES:]
-            places = np.arange(self.n_scores, self.n_scores + len(told)) % KEPT_SCORES
-            self.scores[places] = told
+            begin = self.n_scores % KEPT_SCORES
+            fit = min(len(told), KEPT_SCORES - begin)
+            self.scores[begin : begin + fit], self.scores[: len(told) - fit] = told[:fit], told[fit:]
             self.n_scores += len(told)
         self._set_due()
 
@@ -284,8 +290,15 @@ class Feed:
         self._hand_over()
         assert self.learner is not None
         params = self.model.with_features(self.learner.params, self.learner.posterior(rows[:, : self._width]), rows)
-        self.learner = self.make(params=params, inhibit=JOINING)
-        self._learned(rows, np.ones(len(rows)))
+        if params is None:
+            self.learner = self.make(warmup=JOINING)
+            self.learner.learn(rows)
+            if not self.learner.started:
+                self.learner.start()
+            self._set_due()
+        else:
+            self.learner = self.make(params=params, inhibit=JOINING)
+            self._learned(rows, np.ones(len(rows)))
 
 
 def numbers(names: Sequence[Hashable], row: Sequence[Any]) -> list[float]:

@@ -74,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""
         raise NotImplementedError
 
+    @property
+    def least_features(self) -> int:
+        """How many features a record needs at least."""
+        return 1
+
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
         raise NotImplementedError
@@ -85,9 +90,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def with_features(self, params: Any, posterior: FloatArray, records: FloatArray) -> Any:
         """Return parameters that know more features: those of the last columns of (n, D) records, NaN where missing.
 
-        `posterior` (n, K) says of which component each of the records is.
+        `posterior` (n, K) says of which component each of the records is. None if it must begin anew.
         """
-        raise NotImplementedError
+        return None
 
     def sample(self, params: Any, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
         """Draw n records (n, D) and their hidden variables (n,) from the model with these parameters."""

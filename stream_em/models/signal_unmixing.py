@@ -82,6 +82,11 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         gate = float(self.gate or 0.0)
         return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), gate, reference)
 
+    @property
+    def least_features(self) -> int:
+        """How many channels there must be at least: as many as sources."""
+        return self.n_components
+
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
         return int(sized.n_features)
