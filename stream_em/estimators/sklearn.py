@@ -186,6 +186,8 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 class Clusterer(DensityMixin, Face):
     """The estimator of a model whose hidden variable is one of K; parameters as in `Face`."""
 
+    score = Face.score  # that of DensityMixin does nothing
+
     def fit_predict(self, X: Any, y: Any = None) -> IntArray:
         """Fit, and return the most probable component of each record."""
         return self.fit(X).predict(X)
