@@ -4,4 +4,17 @@ A theme is a file with a generator `run(quick)` of rows; `rows` says what a row 
 prints rows, `machine` says how fast the core is, `samples` makes the data.
 """
 
-THEMES = ("mixture", "fit", "starts", "drift", "chain", "files", "pipeline", "kafka", "memory", "latency", "startup")
+THEMES = (
+    "mixture",
+    "fit",
+    "starts",
+    "drift",
+    "chain",
+    "unmixing",
+    "files",
+    "pipeline",
+    "kafka",
+    "memory",
+    "latency",
+    "startup",
+)

@@ -161,6 +161,11 @@ class Unmixer:
         return engine.model.off_diagonal(engine.sized, engine.theta, engine.s)
 
     @property
+    def chunk_seconds(self) -> list[float]:
+        """How long each of the latest thousand calls of `process` took."""
+        return list(self._times)
+
+    @property
     def latency(self) -> Latency:
         """How long the sources of a chunk take; NaN before the first."""
         times = np.array(self._times or [np.nan])
