@@ -24,6 +24,8 @@ REPLAYS = frozenset(round(1.25**i) for i in range(17))
 """After so many windows."""
 REPLAY_ITERATIONS = 5
 SPARSE = 10
+MANY = 32
+"""With so many sources, and again with each so many more, M-steps, which cost K⁴, come more rarely."""
 KEPT_WINDOWS = SUSPECT + CONTEST
 WARY_WINDOWS = 20
 """For so many windows after a start, or a reset, no change of the mixing is looked for."""
@@ -161,7 +163,7 @@ def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArra
     before, window, block = int(engine.tally[0]), engine.window, engine.model.block
     windows = before // window - int(counts[4]) // window
     eager = windows < EAGER_WINDOWS
-    every = block if eager else SPARSE * block
+    every = (1 if eager else SPARSE) * max(1, engine.model.n_components // MANY) * block
     # Within a window the stepsize is that of its middle.
     middle = float(counts[3]) - before % window + 0.5 * window
     engine.steps.fill(stepsize.gamma(max(middle, 0.5 * window)))
