@@ -183,7 +183,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
 
 @kernel
 def standardise(params, records, z):
-    """Write (1, x) in units of the channels into the columns of z (D + 1, n); tell whether a NaN is there, and stays."""
+    """Write (1, x) in the units of the channels into the columns of z (D + 1, n); tell whether there is a NaN."""
     n, D = records.shape
     total = 0.0
     z[0] = 1.0
