@@ -166,16 +166,15 @@ def started(*arguments, **more):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_stops_a_following_run_cleanly(number, code, run, config, data, tmp_path):
-    process = started("run", config, "--set", "source.follow=true")
+    process = started("run", config, "--set", "source.follow=true", "--set", "snapshots.every_records=1000")
+    with data.open("a") as file:
+        file.write("1.0,2.0\n")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not SnapshotStore(tmp_path / "run/snapshots").paths():
-        with data.open("a") as file:
-            file.write("1.0,2.0\n")
-        time.sleep(0.1)
-        if process.poll() is not None:
-            break
-        process.send_signal(number)
-        break
+    while not SnapshotStore(tmp_path / "run/snapshots").paths():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
     begin = time.monotonic()
     assert process.wait(30) == code
     assert time.monotonic() - begin < 10

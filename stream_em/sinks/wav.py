@@ -64,7 +64,7 @@ class WavSink:
         with writing(self.path):
             make_folder(self.path)
         for name in () if position is None else position["names"]:
-            self._opened(name, {"bytes": HEADER_BYTES + _BYTES * frames if frames else 0})
+            self._opened(name, {"bytes": HEADER_BYTES + _BYTES * frames})
         self._frames = frames
 
     def write(self, rows: Rows) -> None:

@@ -64,8 +64,8 @@ def interference_to_signal(
     signal = power[rows, own]
     power[rows, own] = 0.0
     interference = power.sum(axis=1)
-    ratio = np.divide(interference, signal, out=np.full(len(signal), np.inf), where=signal > 0)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
+        ratio = np.divide(interference, signal, out=np.full(len(signal), np.inf), where=signal > 0)
         return float(10 * np.log10(ratio.mean()))
 
 
