@@ -71,7 +71,7 @@ def test_interference_knows_neither_order_nor_sign_nor_scale(case):
     sums = sorted(sum(power[i, p[i]] for i in range(k)) for p in itertools.permutations(range(k)))
     assume(sums[-1] - sums[-2] > 1e-6)
     assert metrics.interference_to_signal((P * scale[:, None])[list(order)], np.eye(k)) == pytest.approx(
-        found, abs=1e-6, rel=1e-6
+        found, abs=1e-6, rel=1e-8
     )
     if np.isfinite(found) and found < 200:
         assert found == pytest.approx(isr_by_hand(P), abs=1e-6)
