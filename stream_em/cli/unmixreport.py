@@ -32,7 +32,7 @@ def save_page(path: Path, separation: Separation, seen: Remembered) -> None:
         "ms a chunk, 99 %": f"{1000 * took.p99:.2f}",
     }
     events = [[f"{event.at / rate:,.2f}", event.kind, event.detail] for event in unmixer.events]
-    caption = f"{len(events)} events" + (f"; the last {MOST_EVENTS}" if len(events) > MOST_EVENTS else "")
+    caption = f"{len(events)} in all" + (f"; the last {MOST_EVENTS}" if len(events) > MOST_EVENTS else "")
     told = rows_table(["second", "event", "what"], events[-MOST_EVENTS:], caption, 3)
     curve, *spectrograms = (
         figure(picture) for picture in separation_pictures(SETTLED, seen.curves(), seen.rows(), rate)

@@ -63,7 +63,7 @@ def separation_pictures(axis: Axis, curves: Sequence[Curve], rows: Sequence[Row]
     """
     style.require_matplotlib()
     with style.styled("picture-curve-0"):
-        figure, axes = style.new_figure(7.0, 2.6)
+        figure, axes = style.new_figure(5.2, 2.4)
         _draw_curves(axes, axis._replace(title=""), curves)
         panel = style.as_svg(figure, "picture-curve-0", axis.title)
     found = [Picture("curve", "Separation over time", (panel,), f"{axis.title}.")]
