@@ -138,7 +138,7 @@ def as_dicts(X):
 )
 def test_predictions_are_those_of_a_learner_that_learns_record_by_record(face, model):
     X, _ = records(2000, missing=0.05)
-    ours, learner = face(3), sem.Learner(model(n_components=3), refresh_every=256)
+    ours, learner = face(3), sem.Learner(model(n_components=3), refresh_every=512)
     query, row = {"a": 1.0, "c": -2.0}, np.array([[1.0, np.nan, -2.0, np.nan]])
     for i, x in enumerate(as_dicts(X)):
         ours.learn_one(x)
@@ -156,7 +156,7 @@ def test_drift_is_acted_on_at_the_same_record_however_records_wait():
     X = np.concatenate([rng.normal(0, 1, (8000, 2)), rng.normal(8, 1, (2500, 2))])
     drift_settings = sem.DriftSettings()
     ours = faces.GaussianMixture(2, drift=drift_settings)
-    learner = sem.Learner(sem.GaussianMixture(n_components=2), refresh_every=256, drift=drift_settings, recent=2048)
+    learner = sem.Learner(sem.GaussianMixture(n_components=2), refresh_every=512, drift=drift_settings, recent=2048)
     ours.learn_many(pd.DataFrame(X[:8000], columns=["a", "b"]))
     learner.learn(X[:8000])
     for i, x in enumerate(as_dicts(X[8000:]), 8000):
@@ -298,7 +298,7 @@ def test_a_detector_of_river_watches():
 def test_the_state_of_a_chain_moves_only_when_it_learns():
     X, _ = records(1000, K=2)
     model = faces.HiddenMarkov(2, warmup=300)
-    learner = sem.Learner(sem.HiddenMarkov(n_components=2), warmup=300, refresh_every=256)
+    learner = sem.Learner(sem.HiddenMarkov(n_components=2), warmup=300, refresh_every=512)
     last = np.empty((1, 2))
     for i, x in enumerate(as_dicts(X)):
         model.learn_one(x)

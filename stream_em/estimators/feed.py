@@ -92,7 +92,7 @@ class Feed:
             if simple:
                 if self._n:
                     self._hand_over()
-                self._learned(rows[begin:], counts[begin:], when[begin:])
+                self._learned(rows[begin:], None if weights is None else counts[begin:], when[begin:])
                 begin = len(rows)
             else:
                 end = min(len(rows), begin + self._due - self._n)
@@ -208,17 +208,16 @@ class Feed:
         return np.clip(values, -LARGEST, LARGEST)
 
     def _table(self, names: Sequence[Hashable], values: FloatArray, grow: bool) -> FloatArray:
-        values = np.ascontiguousarray(values)
         wrong = first_unusable(values)
         if wrong is not None:
             raise InputError(f"record {wrong[0]}, feature {names[wrong[1]]!r}: {unusable_reason(values[wrong])}")
-        names = list(names)
-        if names == self.names:
-            return values
         if grow and len(values) and not self._columns.keys() >= set(names):
             self._add_columns(set(names) - self._columns.keys())
+        places = {name: i for i, name in enumerate(names)}
+        if places.keys() >= self._columns.keys():
+            return np.ascontiguousarray(values.T[[places[name] for name in self.names]].T)
         rows = np.full((len(values), len(self.names)), NAN)
-        for i, name in enumerate(names):
+        for name, i in places.items():
             if name in self._columns:
                 rows[:, self._columns[name]] = values[:, i]
         return rows
@@ -261,7 +260,7 @@ class Feed:
             self._n = 0
         self._set_due()
 
-    def _learned(self, rows: FloatArray, counts: FloatArray, times: FloatArray) -> None:
+    def _learned(self, rows: FloatArray, counts: FloatArray | None, times: FloatArray) -> None:
         assert self.learner is not None
         if len(rows):
             timestamps = times if self.timed else None
@@ -321,4 +320,4 @@ class Feed:
             self._set_due()
         else:
             self.learner = self.make(params=params, inhibit=JOINING)
-            self._learned(rows, np.ones(len(rows)), times)
+            self._learned(rows, None, times)

@@ -22,7 +22,7 @@ from stream_em.learning.learner import RECENT_RECORDS, Learner
 from stream_em.models import gaussian_mixture, hidden_markov, signal_unmixing
 from stream_em.models.interface import Settings
 
-LEARNING = {"stepsize": None, "refresh_every": 256, "starts": 8, "warmup": None, "robust": None, "drift": None}
+LEARNING = {"stepsize": None, "refresh_every": 512, "starts": 8, "warmup": None, "robust": None, "drift": None}
 LEARNING["seed"] = 0
 
 
