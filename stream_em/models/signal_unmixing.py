@@ -10,6 +10,7 @@ from stream_em.emissions.gaussian import checked
 from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
 from stream_em.kernels.linalg import unpack
+from stream_em.models import unmixing_e_step, unmixing_m_step  # noqa: F401 - what they register is compiled
 from stream_em.models.interface import Settings
 from stream_em.models.unmixing import Unmixing
 

@@ -1,0 +1,74 @@
+"""Records with several channels as superimposed signals: their units, what lies outside the sources, sums of products.
+
+Whatever the densities of the sources; see `unmixing` for the windows.
+"""
+
+import numpy as np
+
+from stream_em.emissions.standardise import FARTHEST
+from stream_em.kernels.dispatch import kernel
+from stream_em.kernels.linalg import multiply, row_dot
+
+SMALL = 100
+"""Matrices of so many entries are multiplied by loops: BLAS takes longer to begin."""
+
+
+@kernel
+def standardise(params, records, z):
+    """Write (1, x) in units of the channels into the columns of z (D + 1, n); tell of a NaN, which stays."""
+    n, D = records.shape
+    total = 0.0
+    z[0] = 1.0
+    for d in range(D):
+        row, shift, factor = z[d + 1], params.shift[d], 1.0 / params.scale[d]
+        for t in range(n):
+            row[t] = (records[t, d] - shift) * factor
+        for t in range(n):
+            total += abs(row[t])
+    if total < FARTHEST:
+        return False
+    for d in range(D):
+        row = z[d + 1]
+        for t in range(n):
+            row[t] = FARTHEST if row[t] > FARTHEST else row[t]
+            row[t] = -FARTHEST if row[t] < -FARTHEST else row[t]
+    return total != total
+
+
+@kernel
+def project(rows, z, y):
+    """Write the product of (K, E) rows and z (E, n)."""
+    if rows.size <= SMALL:
+        multiply(rows, z, y)
+    else:
+        np.dot(rows, z, y)
+
+
+@kernel
+def outside(params, z, residuals):
+    """Write the log-density, up to a constant, of what lies outside the subspace of the sources, for each record."""
+    within = np.dot(params.basis, z)
+    for d in range(1, len(z)):
+        for t in range(len(residuals)):
+            residuals[t] += z[d, t] * z[d, t]
+    for k in range(len(within)):
+        for t in range(len(residuals)):
+            residuals[t] -= within[k, t] * within[k, t]
+    for t in range(len(residuals)):
+        residuals[t] = -0.5 * max(residuals[t], 0.0) / params.noise[0]
+
+
+@kernel
+def add_product(z, weights, weighed, product, packed):
+    """Add the weighted sum of (1, x)(1, x)' over the columns of z (D + 1, n) to a packed matrix."""
+    E, n = z.shape
+    for c in range(E):
+        for t in range(n):
+            weighed[c, t] = weights[t] * z[c, t]
+    if E * E > SMALL:
+        np.dot(weighed, z.T, product)
+    position = 0
+    for c in range(E):
+        for d in range(c, E):
+            packed[position] += row_dot(weighed[c], z[d], n) if E * E <= SMALL else product[c, d]
+            position += 1
