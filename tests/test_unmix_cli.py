@@ -249,7 +249,7 @@ def test_what_cannot_be_separated_is_told(run, mixture, tmp_path):
     assert "leave it out" in failure(run, "unmix", mixture, "--sample-rate", "8000", *out, "--force")
     assert "there is no field 'ch9'" in failure(run, "unmix", mixture, "--reference", "ch9", *out, "--force")
     assert "--write must be wav" in failure(run, "unmix", mixture, "--write", "mp3", *out, "--force")
-    assert "--mode must be block or sample" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
+    assert "--mode must be one of block, sample" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
     assert "is a file" in failure(run, "unmix", mixture, "--out-dir", mixture)
     np.save(tmp_path / "x.npy", HEARD)
     assert "--sample-rate is missing" in failure(run, "unmix", tmp_path / "x.npy", *out, "--force")

@@ -11,7 +11,8 @@ from stream_em.kernels.completion import complete
 from stream_em.kernels.rows import invert, orthonormalise, update_row
 from stream_em.learning.iterate import iterate
 from stream_em.models.replay import replay, sum_blocks
-from stream_em.models.signal_unmixing import SignalUnmixing, SignalUnmixingParams
+from stream_em.models.signal_unmixing import SignalUnmixing
+from stream_em.models.unmixing_params import SignalUnmixingParams
 
 L = 20
 
@@ -46,7 +47,7 @@ def test_a_row_update_is_the_maximiser_and_keeps_the_inverse():
     np.testing.assert_allclose(inverse, np.linalg.inv(W), rtol=1e-10)
     value = surrogate(V, W)
     for i in range(K):
-        log_det += update_row(i, V[i].copy(), found, inverse, np.empty((K, K)), np.empty(K))
+        log_det += update_row(i, V[i].copy(), np.empty(0), found, inverse, np.empty((K, K)), np.empty(K))
         assert surrogate(V, found) <= value + 1e-12
         value = surrogate(V, found)
         assert found[i] @ np.linalg.inv(before)[:, i] > 0

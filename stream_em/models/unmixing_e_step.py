@@ -3,17 +3,20 @@
 import numpy as np
 
 from stream_em.em import SCORE, accumulate
-from stream_em.kernels.completion import complete
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import log_in_place
 from stream_em.kernels.linalg import row_dot
 from stream_em.models.unmixing import Unmixing
-from stream_em.models.unmixing_signals import add_product, outside, project, standardise
+from stream_em.models.unmixing_signals import (
+    LONGEST_GATE,
+    SILENT,
+    add_product,
+    complete_sources,
+    outside,
+    project,
+    standardise,
+)
 
-LONGEST_GATE = 5
-"""So many blocks in a row may be taken for artefacts; what goes on after that is how the world is now."""
-SILENT = 1e-10
-"""A block of less than this part of the usual power is digital silence, which says nothing."""
 TILE = 2048
 """Records at a time."""
 FACTORS = 4
@@ -119,20 +122,12 @@ def _score_each(model, params, place, squares, z, y, weights, begun, scores):
 def complete_record(model, params, m, squares, z, y, t, weight, begun):
     """Complete record t: its missing channels in z (D + 1, n) and its sources in y (K, n); return its log-density."""
     K, E = len(y), len(z)
-    variances, spread, loading, source = np.empty(K), np.empty((K, K)), np.empty((E, K)), np.empty(K)
+    variances, spread, loading, missing = np.empty(K), np.empty((K, K)), np.empty((E, K)), np.zeros(E, np.bool_)
     for k in range(K):
         variances[k] = (model.freedom + squares[k]) / (model.freedom + m)
-    record, missing, units = np.empty(E - 1), np.zeros(E, np.bool_), 0.0
-    for d in range(1, E):
-        record[d - 1] = z[d, t]
-        missing[d] = z[d, t] != z[d, t]
-        units += 0.0 if missing[d] else np.log(params.scale[d - 1])
+    score = complete_sources(params, variances, z, y, t, spread, missing)
     noise = params.noise[0] if len(params.basis) > 0 else 0.0
-    score = complete(record, params.mixing, params.offset, variances, noise, source, spread)
-    for d in range(1, E):
-        z[d, t] = record[d - 1]
     for k in range(K):
-        y[k, t] = source[k]
         squares[k] += spread[k, k]
     for d in range(E if len(begun) > 0 else 0):
         for k in range(K):
@@ -144,7 +139,7 @@ def complete_record(model, params, m, squares, z, y, t, weight, begun):
                 begun[position] += weight * row_dot(loading[c], params.mixing[d - 1], K)
                 begun[position] += weight * noise if c == d else 0.0
             position += 1
-    return score - units
+    return score
 
 
 @kernel

@@ -23,7 +23,7 @@ def _(model, stats, n_records, params):
         if K < D:
             turn(plain, params, full)
         inverse, covariance, factor = np.empty((K, K)), np.empty((K, K)), np.empty((K, K))
-        centre, row, half = np.empty(K), np.empty(K), np.empty((K, D))
+        centre, row, half, no_pull = np.empty(K), np.empty(K), np.empty((K, D)), np.empty(0)
         log_det = invert(params.unmixing, inverse)
         for k in range(K):
             if begun:
@@ -34,7 +34,7 @@ def _(model, stats, n_records, params):
             centred(full, mass, params.projection, half, covariance, centre)
             for j in range(K):
                 covariance[j, j] += RIDGE
-            log_det += update_row(k, covariance, params.unmixing, inverse, factor, row)
+            log_det += update_row(k, covariance, no_pull, params.unmixing, inverse, factor, row)
             params.offset[k] = row_dot(params.unmixing[k], centre, K)
         derive(model, params, inverse, log_det)
         mean_squares(plain, params.rows, full, params.power)

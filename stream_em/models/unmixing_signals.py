@@ -1,4 +1,4 @@
-"""Records with several channels as superimposed signals: their units, what lies outside the sources, sums of products.
+"""Records with several channels as superimposed signals: their units, what is missing, sums of products.
 
 Whatever the densities of the sources; see `unmixing` for the windows.
 """
@@ -6,9 +6,14 @@ Whatever the densities of the sources; see `unmixing` for the windows.
 import numpy as np
 
 from stream_em.emissions.standardise import FARTHEST
+from stream_em.kernels.completion import complete
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.linalg import multiply, row_dot
 
+LONGEST_GATE = 5
+"""So many blocks in a row may be taken for artefacts; what goes on after that is how the world is now."""
+SILENT = 1e-10
+"""A block of less than this part of the usual power is digital silence, which says nothing."""
 SMALL = 100
 """Matrices of so many entries are multiplied by loops: BLAS takes longer to begin."""
 
@@ -56,6 +61,27 @@ def outside(params, z, residuals):
             residuals[t] -= within[k, t] * within[k, t]
     for t in range(len(residuals)):
         residuals[t] = -0.5 * max(residuals[t], 0.0) / params.noise[0]
+
+
+@kernel
+def complete_sources(params, variances, z, y, t, spread, missing):
+    """Complete record t in z (D + 1, n) and y (K, n), sources being Gaussians of `variances`; return its log-density.
+
+    `spread` (K, K) receives the covariance of the sources, `missing` (D + 1,) which channels were.
+    """
+    K, E = len(y), len(z)
+    record, source, units = np.empty(E - 1), np.empty(K), 0.0
+    for d in range(1, E):
+        record[d - 1] = z[d, t]
+        missing[d] = z[d, t] != z[d, t]
+        units += 0.0 if missing[d] else np.log(params.scale[d - 1])
+    noise = params.noise[0] if len(params.basis) > 0 else 0.0
+    score = complete(record, params.mixing, params.offset, variances, noise, source, spread)
+    for d in range(1, E):
+        z[d, t] = record[d - 1]
+    for k in range(K):
+        y[k, t] = source[k]
+    return score - units
 
 
 @kernel
