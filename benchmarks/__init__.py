@@ -13,6 +13,7 @@ THEMES = (
     "tracking",
     "chain",
     "unmixing",
+    "eeg",
     "files",
     "pipeline",
     "kafka",

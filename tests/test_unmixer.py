@@ -299,3 +299,14 @@ def test_crosstalk_is_the_mean_squared_correlation():
     assert crosstalk(products, usual * [1e9, 1.0, 1.0]) < squares.mean()
     assert np.isnan(crosstalk(products, 20.0 * usual))
     assert np.isnan(crosstalk(np.ones((1, 1)), np.ones(1)))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 6])
+def test_pauses_in_which_noise_is_heard_are_no_change_of_the_mixing(seed):
+    _, mixing, sources = mixed(seed, n=64_000, K=4)
+    rng = np.random.default_rng(seed + 100)
+    speaking = np.repeat(rng.random((40, 4)) < 0.5, 1600, axis=0)
+    speaking[:3200] = True
+    X = (sources * speaking) @ mixing.T
+    unmixer, _ = run(X + 0.03 * X.std(axis=0) * rng.normal(size=X.shape))
+    assert kinds(unmixer) == ["start"]

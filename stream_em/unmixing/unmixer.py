@@ -31,7 +31,8 @@ from stream_em.unmixing.engine import (
 from stream_em.unmixing.fitting import numerical_rank
 
 KEPT_EVENTS, KEPT_TIMES = 1000, 1000
-WARMUP_PER_CHANNEL = 4
+WARMUP_PER_CHANNEL = {"block": 4, "sample": 40, "mixture": 40}
+"""Samples that the first unmixing is learned from, at least. Blocks are kept and gone over again; samples are not."""
 BLOCK_SECONDS, SHORTEST_BLOCK, DEFAULT_BLOCK = 0.01, 16, 160
 
 
@@ -279,7 +280,7 @@ class Unmixer:
     def _needed(self, n_channels: int) -> int:
         """Return how many samples give the first unmixing: whole windows, and enough for so many channels."""
         window = WINDOW_BLOCKS * self.settings.block
-        return window * -(-WARMUP_PER_CHANNEL * n_channels // window)
+        return window * -(-WARMUP_PER_CHANNEL[self.settings.sources] * n_channels // window)
 
     def save(self, path: str | Path) -> None:
         """Write the unmixer to one safetensors file, replaced whole; raises `OutsideError` if it cannot be written."""
