@@ -75,6 +75,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         raise NotImplementedError
 
     @property
+    def records_together(self) -> int | None:
+        """How many consecutive records may have hidden variables in common; None: all of them."""
+        return 1 if self.exchangeable else None
+
+    @property
     def least_features(self) -> int:
         """How many features a record needs at least."""
         return 1

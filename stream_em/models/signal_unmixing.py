@@ -67,7 +67,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"n_gaussians must be from 2 to 100, not {value}")
 
     @property
-    def scale_length(self) -> int:
+    def records_together(self) -> int:
         """How many records share a scale."""
         return self.block if self.sources == "block" else 1
 
@@ -81,7 +81,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         gate = float(self.gate or 0.0)
         if self.sources == "mixture":
             return MixtureSources(self.n_components, n_features, self.n_gaussians, gate, reference)
-        return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), gate, reference)
+        return Unmixing(self.n_components, n_features, self.records_together, float(self.nu), gate, reference)
 
     @property
     def least_features(self) -> int:
