@@ -241,21 +241,6 @@ def test_impossible_params_are_refused():
         SignalUnmixing().from_params(params)
 
 
-def test_a_learner_learns_it_in_any_pieces_and_goes_on_bitwise(tmp_path):
-    X, mixing, _ = mixed(n=6000)
-    model = SignalUnmixing(n_components=3, block=L)
-    whole, cut = (sem.Learner(model, refresh_every=5 * L, warmup=500) for _ in range(2))
-    log_likelihood = whole.learn(X)
-    for part in np.split(X, [33, 700, 701, 4000]):
-        cut.learn(part)
-    for one, two in zip(whole.params, cut.params, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-9)
-    assert isr(whole.params.unmixing, mixing) < -30
-    assert np.isfinite(log_likelihood[500:]).all()
-    sem.save(cut, tmp_path / "unmixing.safetensors")
-    np.testing.assert_array_equal(sem.load(tmp_path / "unmixing.safetensors").learn(X[:900]), cut.learn(X[:900]))
-
-
 def test_challengers_take_over_after_a_change_of_the_mixing():
     X, mixing, sources = mixed(n=24_000)
     X[12_000:] = sources[12_000:] @ mixing[::-1].T
