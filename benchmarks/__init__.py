@@ -13,6 +13,7 @@ THEMES = (
     "tracking",
     "chain",
     "unmixing",
+    "densities",
     "eeg",
     "files",
     "pipeline",
