@@ -40,7 +40,8 @@ def run(quick: bool) -> Iterator[Row]:
             excess = median(left) - median(picards)
             note = (
                 f"{median(left):.1f}, worst {max(left):.1f}; FastICA {median(others):.1f}, worst {max(others):.1f};"
-                f" Picard {median(picards):.1f}, worst {max(picards):.1f}; {1e3 * cost:.3g} for {1e3 * peer_cost:.3g} ms"
+                f" Picard {median(picards):.1f}, worst {max(picards):.1f};"
+                f" {1e3 * cost:.2g} ms for {1e3 * peer_cost:.2g}"
             )
             goal = "<= 0.5" if way == "batch EM" else "<= 2"
             yield Row(f"ISR, {name}, {way}: above Picard", excess, None, None, goal, "dB", note)
