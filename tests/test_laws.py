@@ -143,7 +143,8 @@ def test_an_integer_weight_equals_a_repeated_record(case, stepsize):
     weighted.learn(X, weights)
     repeated.learn(np.repeat(X, weights.astype(int), axis=0))
     assert weighted.count == repeated.count
-    np.testing.assert_allclose(np.delete(weighted.state.s, 1), np.delete(repeated.state.s, 1), rtol=1e-12, atol=1e-12)
+    kept = np.delete(np.arange(model_sizes(weighted.sized)[2]), 1)
+    np.testing.assert_allclose(weighted.state.s[kept], repeated.state.s[kept], rtol=1e-12, atol=1e-12)
     # A record of weight w is one step over w records that count alike; one by one they fade by gamma among themselves.
     np.testing.assert_allclose(weighted.state.s[1], repeated.state.s[1], rtol=1e-12 if stepsize.power else 1e-3)
     fits = [

@@ -90,13 +90,13 @@ def scale_sources_em_step(params, X, weights, prior_covariance, model):
             if o.any():
                 scores[t] = multivariate_normal(params.location[o], covariance[np.ix_(o, o)]).logpdf(x[o])
         q, m = q + (W @ (expected - params.location)) ** 2 + np.diag(W @ spread @ W.T), m + 1
-        B += np.outer(np.r_[1.0, expected], np.r_[1.0, expected])
-        B[1:, 1:] += spread
+        B += weights[t] * np.outer(np.r_[1.0, expected], np.r_[1.0, expected])
+        B[1:, 1:] += weights[t] * spread
         if m == L or t == len(X) - 1:
             V += ((nu + m) / (nu + q))[:, np.newaxis, np.newaxis] * B
             B, q, m = np.zeros_like(B), np.zeros(K), 0
     centres = V[:, 0, 1:] / V[:, 0, :1]
-    centred = [v[1:, 1:] / len(X) - v[0, 0] / len(X) * np.outer(c, c) for v, c in zip(V, centres, strict=True)]
+    centred = [v[1:, 1:] - v[0, 0] * np.outer(c, c) for v, c in zip(V / weights.sum(), centres, strict=True)]
     W = row_sweep(centred, W)
     A = np.linalg.inv(W)
     scales = np.sqrt((A**2).mean(axis=0))

@@ -27,8 +27,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The NamedTuple of its parameters, in the records' units."""
     freezable: ClassVar[tuple[str, ...]]
     """Which parameters `frozen` may name."""
-    exchangeable: ClassVar[bool]
-    """Whether the order of the records does not matter."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
     assignable: ClassVar[bool] = True
@@ -76,8 +74,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def records_together(self) -> int | None:
-        """How many consecutive records may have hidden variables in common; None: all of them."""
-        return 1 if self.exchangeable else None
+        """How many consecutive records have hidden variables in common; None: all of them."""
+        raise NotImplementedError
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether the order of the records does not matter."""
+        return self.records_together == 1
 
     @property
     def least_features(self) -> int:

@@ -50,7 +50,6 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
-    exchangeable: ClassVar[bool] = False
     assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
