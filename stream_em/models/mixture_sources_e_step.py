@@ -8,7 +8,14 @@ from stream_em.kernels.elementwise import softmax_in_place
 from stream_em.kernels.linalg import add_products
 from stream_em.models.mixture_sources import MixtureSources
 from stream_em.models.mixture_sources_holes import add_incomplete
-from stream_em.models.unmixing_signals import LONGEST_GATE, SILENT, complete_sources, outside, project, standardise
+from stream_em.models.unmixing_signals import (
+    complete_sources,
+    is_learned,
+    multiply_channels,
+    outside,
+    project,
+    standardise,
+)
 
 TILE = 256
 """Records at a time."""
@@ -20,7 +27,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     tile, P = max(1, min(TILE, len(records))), E * (E + 1) // 2
     z_buffer, y_buffer, r_buffer = np.empty(E * tile), np.empty(K * tile), np.empty(K * J * tile)
     phi_buffer, scratch_buffer = np.empty(P * tile if learns else 0), np.empty(2 * tile)
-    shares, totals, normalisers = np.empty(tile), np.empty(tile), np.empty(tile)
+    shares, totals, normalisers, squares = np.empty(tile), np.empty(tile), np.empty(tile), np.empty((K, tile))
     tally = stats.tally.copy()
     for begin in range(0, len(records), tile):
         n = min(tile, len(records) - begin)
@@ -36,10 +43,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
             for d in range(E if any_hole else 0):
                 missing += z[d, t]
             if missing != missing:
-                corrections[t] = _incomplete(model, params, stats, tally, z, y, t, share[t], learns)
+                corrections[t] = _incomplete(model, params, stats, tally, z, y, squares, t, share[t], learns)
                 share[t] = 0.0
-            elif learns and not _admitted(model, params, tally, y, t):
-                share[t] = 0.0
+            elif learns:
+                _square(y, squares, t)
+                share[t] = share[t] if is_learned(model, params, tally, squares, t) else 0.0
         if len(params.basis) > 0:
             outside(params, z, total)
         scratch = scratch_buffer[: 2 * n].reshape(2, n)
@@ -65,49 +73,26 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                 probabilities[begin + t, k] = params.scales[k] * y[k, t]
         if learns:
             phi = phi_buffer[: P * n].reshape(P, n)
-            _multiply_channels(z, phi)
+            multiply_channels(z, phi)
             add_products(responsibilities, phi, stats.moments)
     if learns:
         stats.tally[:] = tally
 
 
 @kernel
-def _incomplete(model, params, stats, tally, z, y, t, weight, learns):
+def _incomplete(model, params, stats, tally, z, y, squares, t, weight, learns):
     """Complete record t in z (D + 1, n) and y (K, n), and learn it with this weight; return its log-density."""
     K, E = len(y), len(z)
     spread, missing = np.empty((K, K)), np.zeros(E, np.bool_)
     score = complete_sources(params, params.power, z, y, t, spread, missing)
+    _square(y, squares, t)
     none = np.empty((0, 0))
-    moments = stats.moments if learns and _admitted(model, params, tally, y, t) else none
+    moments = stats.moments if learns and is_learned(model, params, tally, squares, t) else none
     return score + add_incomplete(model, params, z, y, t, spread, missing, weight, moments)
 
 
 @kernel
-def _admitted(model, params, tally, y, t):
-    """Tell whether record t is to be learned: it is neither silent nor an artefact."""
-    K, relative = len(y), 0.0
-    for k in range(K):
-        relative += y[k, t] * y[k, t] / (K * params.power[k])
-    if relative < SILENT:
-        tally[3] += 1.0
-        return False
-    if 0.0 < model.gate < relative and tally[1] < LONGEST_GATE:
-        tally[1] += 1.0
-        tally[2] += 1.0
-        return False
-    tally[1] = 0.0 if relative <= model.gate else tally[1]
-    return True
-
-
-@kernel
-def _multiply_channels(z, phi):
-    """Write the products of all pairs of the rows of z (D + 1, n): packed, (P, n)."""
-    E, n = z.shape
-    position = 0
-    for c in range(E):
-        left = z[c]
-        for d in range(c, E):
-            right, out = z[d], phi[position]
-            for t in range(n):
-                out[t] = left[t] * right[t]
-            position += 1
+def _square(y, squares, t):
+    """Write the squares of the sources of record t."""
+    for k in range(len(y)):
+        squares[k, t] = y[k, t] * y[k, t]

@@ -9,8 +9,7 @@ import numpy as np
 
 from stream_em.em import m_step, params_of, stats_of
 from stream_em.kernels.dispatch import kernel
-from stream_em.models.unmixing_e_step import complete_record
-from stream_em.models.unmixing_signals import add_product, standardise
+from stream_em.models.unmixing_signals import add_product, complete_record, standardise
 
 
 @kernel

@@ -56,6 +56,7 @@ class UnmixingParams(NamedTuple):
 class UnmixingStats(NamedTuple):
     """Windows on s: packed symmetric (D + 1, D + 1) means over the records, and what belongs to the block begun."""
 
+    sums: np.ndarray  # (K + 1, P): the next two
     weighted: np.ndarray  # (K, P): of u_i (1, x)(1, x)'
     plain: np.ndarray  # (P,): of (1, x)(1, x)'
     begun: np.ndarray  # (P,): the same of the block begun, which is not yet in the others
@@ -118,4 +119,4 @@ def _(model, s):
     a = 2 + K * P
     b = a + P
     c = b + P
-    return UnmixingStats(s[2:a].reshape(K, P), s[a:b], s[b:c], s[c : c + 5], s[c + 5 :])
+    return UnmixingStats(s[2:b].reshape(K + 1, P), s[2:a].reshape(K, P), s[a:b], s[b:c], s[c : c + 5], s[c + 5 :])

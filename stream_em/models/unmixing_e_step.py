@@ -7,11 +7,12 @@ from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import log_in_place
 from stream_em.kernels.linalg import row_dot
 from stream_em.models.unmixing import Unmixing
+from stream_em.models.unmixing_samples import FACTORS, LARGEST_FACTOR, accumulate_samples
 from stream_em.models.unmixing_signals import (
     LONGEST_GATE,
     SILENT,
     add_product,
-    complete_sources,
+    complete_record,
     outside,
     project,
     standardise,
@@ -19,14 +20,14 @@ from stream_em.models.unmixing_signals import (
 
 TILE = 2048
 """Records at a time."""
-FACTORS = 4
-"""So many sums of squares are multiplied before the logarithm is taken."""
-LARGEST_FACTOR = 1e75
 
 
 @accumulate.register(Unmixing)
 def _(model, params, stats, records, weights, probabilities, log_likelihood, mode):
     K, E, L, learns = model.n_components, model.n_features + 1, model.block, mode != SCORE
+    if L == 1:
+        accumulate_samples(model, params, stats, records, weights, probabilities, log_likelihood, learns)
+        return
     length = max(1, min(TILE, L, len(records)))
     tally, squares, none = stats.tally.copy(), stats.squares.copy(), np.zeros(0)
     z_buffer, y_buffer, weighed = np.empty(E * length), np.empty(K * length), np.empty(E * length)
@@ -116,30 +117,6 @@ def _score_each(model, params, place, squares, z, y, weights, begun, scores):
         if len(scores) > 0:
             scores[t] = score
     return total
-
-
-@kernel
-def complete_record(model, params, m, squares, z, y, t, weight, begun):
-    """Complete record t: its missing channels in z (D + 1, n) and its sources in y (K, n); return its log-density."""
-    K, E = len(y), len(z)
-    variances, spread, loading, missing = np.empty(K), np.empty((K, K)), np.empty((E, K)), np.zeros(E, np.bool_)
-    for k in range(K):
-        variances[k] = (model.freedom + squares[k]) / (model.freedom + m)
-    score = complete_sources(params, variances, z, y, t, spread, missing)
-    noise = params.noise[0] if len(params.basis) > 0 else 0.0
-    for k in range(K):
-        squares[k] += spread[k, k]
-    for d in range(E if len(begun) > 0 else 0):
-        for k in range(K):
-            loading[d, k] = row_dot(params.mixing[d - 1], spread[k], K) if missing[d] else 0.0
-    position = 0
-    for c in range(E if len(begun) > 0 else 0):
-        for d in range(c, E):
-            if missing[c] and missing[d]:
-                begun[position] += weight * row_dot(loading[c], params.mixing[d - 1], K)
-                begun[position] += weight * noise if c == d else 0.0
-            position += 1
-    return score
 
 
 @kernel

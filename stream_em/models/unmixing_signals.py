@@ -98,3 +98,58 @@ def add_product(z, weights, weighed, product, packed):
         for d in range(c, E):
             packed[position] += row_dot(weighed[c], z[d], n) if E * E <= SMALL else product[c, d]
             position += 1
+
+
+@kernel
+def complete_record(model, params, m, squares, z, y, t, weight, begun):
+    """Complete record t: its missing channels in z (D + 1, n) and its sources in y (K, n); return its log-density."""
+    K, E = len(y), len(z)
+    variances, spread, loading, missing = np.empty(K), np.empty((K, K)), np.empty((E, K)), np.zeros(E, np.bool_)
+    for k in range(K):
+        variances[k] = (model.freedom + squares[k]) / (model.freedom + m)
+    score = complete_sources(params, variances, z, y, t, spread, missing)
+    noise = params.noise[0] if len(params.basis) > 0 else 0.0
+    for k in range(K):
+        squares[k] += spread[k, k]
+    for d in range(E if len(begun) > 0 else 0):
+        for k in range(K):
+            loading[d, k] = row_dot(params.mixing[d - 1], spread[k], K) if missing[d] else 0.0
+    position = 0
+    for c in range(E if len(begun) > 0 else 0):
+        for d in range(c, E):
+            if missing[c] and missing[d]:
+                begun[position] += weight * row_dot(loading[c], params.mixing[d - 1], K)
+                begun[position] += weight * noise if c == d else 0.0
+            position += 1
+    return score
+
+
+@kernel
+def is_learned(model, params, tally, squares, t):
+    """Tell whether record t, whose sources have these squares (K, n), is neither silent nor an artefact."""
+    K, relative = len(squares), 0.0
+    for k in range(K):
+        relative += squares[k, t] / (K * params.power[k]) if params.power[k] > 0.0 else 1.0 / K
+    if relative < SILENT:
+        tally[3] += 1.0
+        return False
+    if 0.0 < model.gate < relative and tally[1] < LONGEST_GATE:
+        tally[1] += 1.0
+        tally[2] += 1.0
+        return False
+    tally[1] = 0.0 if relative <= model.gate else tally[1]
+    return True
+
+
+@kernel
+def multiply_channels(z, phi):
+    """Write the products of all pairs of the rows of z (D + 1, n): packed, (P, n)."""
+    E, n = z.shape
+    position = 0
+    for c in range(E):
+        left = z[c]
+        for d in range(c, E):
+            right, out = z[d], phi[position]
+            for t in range(n):
+                out[t] = left[t] * right[t]
+            position += 1

@@ -48,9 +48,9 @@ class UnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gate: float | None
     detect: bool
     reference: int | None
-    n_gaussians: int
     stepsize: Stepsize
     sample_rate: float | None
+    n_gaussians: int = 3
 
 
 class Latency(NamedTuple):
@@ -116,9 +116,9 @@ class Unmixer:
             gate,
             detect,
             reference,
-            n_gaussians,
             steps.for_unit(block),
             sample_rate,
+            n_gaussians,
         )
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
