@@ -11,7 +11,7 @@ The house, ground floor first:
 * `em`         the algorithm, once
 * `models`     one latent-variable model a file
 * `streams`    records from files
-* `learning`   first parameters, batch EM, the learner, its file, the snapshots of a run
+* `learning`   first parameters, batch and incremental EM, the learner, its file, the snapshots of a run
 * `unmixing`   superimposed signals told apart while they arrive
 * `sinks`      what was found, written exactly once
 * `config`     what a run is told; `configcheck` checks it, `configfile` reads it, `configschema` describes it

@@ -42,6 +42,17 @@ def test_one_pass_is_not_worse_than_batch_fastica(seed):
     assert unmixer.unsettled < 0.01
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_heavy_tailed_sources_are_told_apart_sample_by_sample(seed):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(3, 3))
+    X = rng.laplace(size=(16_000, 3)) @ mixing.T
+    unmixer, _ = run(X, sources="sample")
+    assert isr(unmixer.unmixing, mixing) < -33
+    assert kinds(unmixer) == ["start"]
+    assert unmixer.unsettled < 0.02
+
+
 @pytest.mark.parametrize("sources", ["block", "sample"])
 def test_how_samples_arrive_does_not_matter(sources):
     X, _, _ = mixed(n=6000)

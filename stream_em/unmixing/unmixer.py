@@ -30,8 +30,8 @@ from stream_em.unmixing.engine import (
 )
 from stream_em.unmixing.fitting import numerical_rank
 
-USUAL_POWER = {"block": 0.9, "sample": 0.9, "mixture": 0.8}
-"""Of the stepsize: EM with mixtures moves less in a step, so its steps must not become small so soon."""
+USUAL_POWER = {"block": 0.9, "sample": 0.8, "mixture": 0.8}
+"""Of the stepsize: without blocks EM moves less in a step, so its steps must not become small so soon."""
 KEPT_EVENTS, KEPT_TIMES = 1000, 1000
 WARMUP_PER_CHANNEL = {"block": 4, "sample": 40, "mixture": 40}
 """Samples that the first unmixing is learned from, at least. Blocks are kept and gone over again; samples are not."""
