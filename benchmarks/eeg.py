@@ -2,8 +2,8 @@
 
 $STREAM_EM_EEG names EEGLAB's sample data (sccn/eeglab, sample_data/eeglab_data.fdt: 32 channels at 128 Hz, float32, one
 record after the other). Without it the signals are Laplace noise, mixed. What is compared is the mean log-likelihood of
-the second half if sources have the density of Picard and Infomax, sech(y) / pi, and the scales that suit each best in
-the first half: that tells of the directions only. No truth is known of such signals.
+the second half: ours by the densities learned, and once more, to tell of the directions only, by those of Picard and
+Infomax, sech(y) / pi, with the scales that suit each source best in the first half. No truth is known of such signals.
 """
 
 import os
@@ -36,8 +36,11 @@ def run(quick: bool) -> Iterator[Row]:
         found = predicted(unmixer.unmixing, *halves)
         cost *= len(halves[0]) / RATE
         resets = sum(event.kind == "reset" for event in unmixer.events)
-        note = f"{found:.3f} against {peer:.3f}; {resets} resets; by its own densities {own(unmixer, halves[1]):.3f}"
-        yield Row(f"EEG held out, {sources}: above Picard", found - peer, None, None, ">= -0.05", "nats", note)
+        learned = own(unmixer, halves[1])
+        note = f"{learned:.3f} against {peer:.3f}; {resets} resets"
+        yield Row(f"EEG held out, {sources}: above Picard", learned - peer, None, None, ">= 0", "nats", note)
+        note = f"{found:.3f} against {peer:.3f}"
+        yield Row(f"the same by Picard's density, {sources}", found - peer, None, None, ">= -0.05", "nats", note)
         yield Row(f"EEG one pass, {sources}", cost, peer_cost, peer_cost / cost, ">= 3", "s", kind)
 
 
