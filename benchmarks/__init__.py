@@ -13,6 +13,8 @@ THEMES = (
     "tracking",
     "chain",
     "unmixing",
+    "densities",
+    "eeg",
     "files",
     "pipeline",
     "kafka",

@@ -11,7 +11,7 @@ The house, ground floor first:
 * `em`         the algorithm, once
 * `models`     one latent-variable model a file
 * `streams`    records from files
-* `learning`   first parameters, batch EM, the learner, its file, the snapshots of a run
+* `learning`   first parameters, batch and incremental EM, the learner, its file, the snapshots of a run
 * `unmixing`   superimposed signals told apart while they arrive
 * `sinks`      what was found, written exactly once
 * `config`     what a run is told; `configcheck` checks it, `configfile` reads it, `configschema` describes it
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stream_em.errors import InputError, OutsideError
     from stream_em.learning.batch import BatchFit, batch_em
     from stream_em.learning.drift import DriftSettings
+    from stream_em.learning.incremental import incremental_em
     from stream_em.learning.learner import Learner
     from stream_em.learning.state import Event
     from stream_em.models.gaussian_mixture import GaussianMixture
@@ -55,6 +56,7 @@ _HOMES = {
     "Stepsize": "stepsize",
     "Unmixer": "unmixing.unmixer",
     "batch_em": "learning.batch",
+    "incremental_em": "learning.incremental",
     "open_source": "streams.files",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "Unmixer",
     "__version__",
     "batch_em",
+    "incremental_em",
     "load",
     "open_source",
     "save",

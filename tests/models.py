@@ -6,9 +6,12 @@ from typing import Any
 
 import naive
 import numpy as np
+from twins_mixture_sources import mixture_sources_em_step
+from twins_unmixing import loud_and_quiet, scale_sources_em_step
 
 import stream_em as sem
 from stream_em.arrays import FloatArray
+from stream_em.models.unmixing_params import MixtureUnmixingParams, SignalUnmixingParams
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Case:
     twin: Callable[..., Any]
     """(params, X, weights, covariance prior (D, D), model) -> parameters after one EM iteration, log-likelihoods (n,).
     """
+    exact_if_missing: bool = True
+    """Whether the E-step is exact where values are missing."""
 
 
 D = 3
@@ -57,4 +62,39 @@ def _chain(covariance_type: str) -> Case:
     return Case(f"chain-{covariance_type}", model, params, _sticky_states, naive.chain_em_step)
 
 
+MIXING = np.array([[1.0, 0.4, -0.3], [0.5, 1.0, 0.6], [-0.2, 0.7, 1.0]])
+LOCATION = np.array([1.0, -2.0, 10.0])
+LOUDNESS = np.array([1.0, 0.5, 2.0])
+
+
+def _unmixing(sources: str, draw: Callable[[np.random.Generator, int], FloatArray]) -> Case:
+    """Return unmixing whose parameters are the true ones, but for the mixing, which is nearly so."""
+    mixing = MIXING + 0.1 * np.eye(D)
+    params = SignalUnmixingParams(np.linalg.inv(mixing), mixing, LOCATION + 0.1, LOUDNESS, np.zeros(D))
+    twin = scale_sources_em_step
+    if sources == "mixture":
+        # Two humps, flat, heavy-tailed: all of mean 0.
+        weights = np.array([[0.48, 0.04, 0.48], [0.3, 0.4, 0.3], [0.5, 0.3, 0.2]])
+        means = np.array([[-1.0, 0.0, 1.0], [-1.2, 0.0, 1.2], [0.0, 0.0, 0.0]])
+        deviations = np.array([[0.3, 0.3, 0.3], [0.6, 0.6, 0.6], [0.3, 1.0, 2.0]])
+        params, twin = MixtureUnmixingParams(*params, weights, means, deviations), mixture_sources_em_step
+    model = sem.SignalUnmixing(n_components=D, sources=sources, block=20)  # type: ignore[arg-type]
+
+    def mixed(rng: np.random.Generator, n: int) -> FloatArray:
+        return draw(rng, n) * LOUDNESS @ MIXING.T + LOCATION
+
+    return Case(f"unmixing-{sources}", model, params, mixed, twin, exact_if_missing=False)
+
+
+def _two_humps_flat_and_tailed(rng: np.random.Generator, n: int) -> FloatArray:
+    humps = rng.choice([-1.0, 1.0], n) + 0.3 * rng.normal(size=n)
+    return np.stack([humps, rng.uniform(-2.0, 2.0, n), rng.laplace(size=n)], axis=1)
+
+
 CASES = [make(covariance_type) for make in (_mixture, _chain) for covariance_type in COVARIANCES]
+UNMIXING_CASES = [
+    _unmixing("block", lambda rng, n: loud_and_quiet(rng, n, D)),
+    _unmixing("sample", lambda rng, n: rng.standard_t(4.0, (n, D))),
+    _unmixing("mixture", _two_humps_flat_and_tailed),
+]
+ALL_CASES = CASES + UNMIXING_CASES

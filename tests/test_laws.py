@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import CASES, D
+from models import ALL_CASES, CASES, D
 
 import stream_em as sem
 from stream_em.em import e_step, maximise, model_sizes
@@ -12,7 +12,7 @@ from stream_em.learning.batch import record_weights_of
 from stream_em.learning.iterate import iterate
 
 NEVER = 10**9
-all_models = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+all_models = pytest.mark.parametrize("case", ALL_CASES, ids=lambda case: case.name)
 exchangeable_models = pytest.mark.parametrize(
     "case", [case for case in CASES if case.model.exchangeable], ids=lambda case: case.name
 )
@@ -41,8 +41,11 @@ def batch_statistics(case, X):
     return s, total
 
 
-@all_models
-@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("case", "missing"),
+    [(case, missing) for case in ALL_CASES for missing in (0.0, 0.2) if case.exact_if_missing or missing == 0.0],
+    ids=lambda value: getattr(value, "name", None),
+)
 def test_batch_em_never_lowers_the_penalised_log_likelihood(case, missing):
     X = drawn(case, missing=missing)
     sized, theta = case.model.from_params(case.params)
@@ -140,7 +143,8 @@ def test_an_integer_weight_equals_a_repeated_record(case, stepsize):
     weighted.learn(X, weights)
     repeated.learn(np.repeat(X, weights.astype(int), axis=0))
     assert weighted.count == repeated.count
-    np.testing.assert_allclose(np.delete(weighted.state.s, 1), np.delete(repeated.state.s, 1), rtol=1e-12, atol=1e-12)
+    kept = np.delete(np.arange(model_sizes(weighted.sized)[2]), 1)
+    np.testing.assert_allclose(weighted.state.s[kept], repeated.state.s[kept], rtol=1e-12, atol=1e-12)
     # A record of weight w is one step over w records that count alike; one by one they fade by gamma among themselves.
     np.testing.assert_allclose(weighted.state.s[1], repeated.state.s[1], rtol=1e-12 if stepsize.power else 1e-3)
     fits = [
@@ -181,7 +185,7 @@ def test_missing_values_agree_with_the_naive_twin(case):
     scale = case.model.units(case.model.sized(D), fit.theta)[1]
     prior = np.diag(scale**2) * 2.0 ** (-2.0 / D)
     expected, _ = case.twin(case.params, X, weights, prior, case.model)
-    close(fit.params, expected, 1e-9)
+    close(fit.params, expected, 1e-9 if case.exact_if_missing else 1e-8)
     sized, theta = case.model.from_params(case.params)
     _, log_likelihoods = case.twin(case.params, X, weights, prior, case.model)
     total = e_step(sized, theta, np.zeros(model_sizes(sized)[3]), X, weights)
@@ -194,14 +198,14 @@ def test_missing_values_agree_with_the_naive_twin(case):
 def test_shifting_and_scaling_the_data_commute_with_learning(case, shift, power):
     X = drawn(case, missing=0.1)
     scale = 10.0**power
-    scales = np.full(D, scale) if case.model.covariance_type == "spherical" else scale * np.array([1.0, 2.0, 0.5])
+    spherical = getattr(case.model, "covariance_type", None) == "spherical"
+    scales = np.full(D, scale) if spherical else scale * np.array([1.0, 2.0, 0.5])
     plain, moved = (sem.Learner(case.model, warmup=200, seed=5, starts=1, refresh_every=50) for _ in range(2))
     log_likelihood = plain.learn(X)
     moved_likelihood = moved.learn(X * scales + shift)
     tolerance = 1e-6 * max(1.0, abs(shift) / scale * 1e-5)
-    np.testing.assert_allclose(
-        moved.params.means, plain.params.means * scales + shift, rtol=tolerance, atol=tolerance * scale
-    )
+    found, expected = places(moved.params), places(plain.params) * scales + shift
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * scale)
     seen = ~np.isnan(log_likelihood)
     jacobian = (~np.isnan(X) * np.log(scales)).sum(axis=1)
     np.testing.assert_allclose(
@@ -209,7 +213,13 @@ def test_shifting_and_scaling_the_data_commute_with_learning(case, shift, power)
     )
 
 
-@all_models
+def places(params):
+    """Return what shifts and scales with the data: means, or the location of a mixture of signals."""
+    return params.means if hasattr(params, "means") else params.location
+
+
+# The rows of an unmixing matrix are learned in turn, so that their order matters a little.
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_renaming_components_commutes_with_learning(case):
     X = drawn(case, missing=0.1)
     plain, renamed = (
@@ -248,7 +258,7 @@ def test_a_restored_learner_goes_on_bitwise(case, at, tmp_path):
         np.testing.assert_array_equal(getattr(restored.state, name), array, err_msg=name)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@all_models
 def test_what_learning_tells_of_a_record_is_what_scoring_would_have_told_before(case):
     X = case.draw(np.random.default_rng(4), 300)
     X[5, 1], X[7] = np.nan, np.nan

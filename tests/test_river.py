@@ -56,6 +56,7 @@ MAKE = {
     "chain": faces.HiddenMarkov,
     "unmixing": faces.SignalUnmixing,
     "unmixing by sample": lambda: faces.SignalUnmixing(2, sources="sample"),
+    "unmixing of mixtures": lambda: faces.SignalUnmixing(2, sources="mixture"),
     "detector": faces.AnomalyDetector,
     "calibrated": lambda: faces.AnomalyDetector(faces.GaussianMixture(), calibrated=True),
     "imputer": faces.Imputer,

@@ -46,6 +46,7 @@ COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
         faces.HiddenMarkov(2),
         faces.SignalUnmixing(),
         faces.SignalUnmixing(sources="sample"),
+        faces.SignalUnmixing(sources="mixture"),
     ],
     ids=repr,
 )

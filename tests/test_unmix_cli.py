@@ -266,10 +266,22 @@ def test_what_cannot_be_separated_is_told(run, mixture, tmp_path):
     assert "leave it out" in failure(run, "unmix", mixture, "--sample-rate", "8000", *out, "--force")
     assert "there is no field 'ch9'" in failure(run, "unmix", mixture, "--reference", "ch9", *out, "--force")
     assert "--write must be wav" in failure(run, "unmix", mixture, "--write", "mp3", *out, "--force")
-    assert "--mode must be block or sample" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
+    assert "--mode must be one of block, sample" in failure(run, "unmix", mixture, "--mode", "loud", *out, "--force")
     assert "is a file" in failure(run, "unmix", mixture, "--out-dir", mixture)
     np.save(tmp_path / "x.npy", HEARD)
     assert "--sample-rate is missing" in failure(run, "unmix", tmp_path / "x.npy", *out, "--force")
+
+
+def test_flat_sources_are_told_apart_in_mixture_mode(run, tmp_path):
+    rng = np.random.default_rng(3)
+    sources, mixing = rng.uniform(-1.0, 1.0, (16_000, 2)), np.array([[1.0, 0.6], [-0.4, 1.0]])
+    np.save(tmp_path / "flat.npy", sources @ mixing.T)
+    told = ("--mode", "mixture", "--sample-rate", "16000", "--write", "parquet", "--json", "--quiet")
+    code, out, _ = run("unmix", tmp_path / "flat.npy", "--out-dir", tmp_path / "out", *told)
+    assert (code, json.loads(out)["sources"]) == (0, 2)
+    table = np.stack(list(pq.read_table(tmp_path / "out" / "sources").to_pydict().values()), axis=1)
+    same = np.abs(np.corrcoef(table[-8000:].T, sources[-8000:].T)[:2, 2:])
+    assert same.max(axis=1).min() > 0.999
 
 
 def test_channels_are_checked_in_pieces_as_at_once():

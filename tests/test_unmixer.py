@@ -42,6 +42,17 @@ def test_one_pass_is_not_worse_than_batch_fastica(seed):
     assert unmixer.unsettled < 0.01
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_heavy_tailed_sources_are_told_apart_sample_by_sample(seed):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(3, 3))
+    X = rng.laplace(size=(16_000, 3)) @ mixing.T
+    unmixer, _ = run(X, sources="sample")
+    assert isr(unmixer.unmixing, mixing) < -33
+    assert kinds(unmixer) == ["start"]
+    assert unmixer.unsettled < 0.02
+
+
 @pytest.mark.parametrize("sources", ["block", "sample"])
 def test_how_samples_arrive_does_not_matter(sources):
     X, _, _ = mixed(n=6000)
@@ -296,6 +307,18 @@ def test_crosstalk_is_the_mean_squared_correlation():
     squares = (products / np.outer(norms, norms))[np.triu_indices(3, 1)] ** 2
     usual = np.diag(products).copy()
     assert crosstalk(products, usual) == pytest.approx(squares.mean())
-    assert crosstalk(products, usual * [1e9, 1.0, 1.0]) < squares.mean()
+    assert 0 < crosstalk(products, usual * [100.0, 1.0, 1.0]) < squares.mean()
+    assert np.isnan(crosstalk(products, usual * [2000.0, 1.0, 1.0]))
     assert np.isnan(crosstalk(products, 20.0 * usual))
     assert np.isnan(crosstalk(np.ones((1, 1)), np.ones(1)))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 6])
+def test_pauses_in_which_noise_is_heard_are_no_change_of_the_mixing(seed):
+    _, mixing, sources = mixed(seed, n=64_000, K=4)
+    rng = np.random.default_rng(seed + 100)
+    speaking = np.repeat(rng.random((40, 4)) < 0.5, 1600, axis=0)
+    speaking[:3200] = True
+    X = (sources * speaking) @ mixing.T
+    unmixer, _ = run(X + 0.03 * X.std(axis=0) * rng.normal(size=X.shape))
+    assert kinds(unmixer) == ["start"]

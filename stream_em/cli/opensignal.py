@@ -68,7 +68,7 @@ def mode_named(name: str) -> Sources:
     for known in get_args(Sources):
         if known == name:
             return known
-    raise InputError(f"--mode must be {' or '.join(get_args(Sources))}, not {name!r}")
+    raise InputError(f"--mode must be one of {', '.join(get_args(Sources))}; not {name!r}")
 
 
 def _open_microphone(data: Sequence[str], sample_rate: float | None, channels: int | None) -> Signal:

@@ -24,7 +24,11 @@ def unmix(
         int | None, typer.Option(min=1, help="How many sources there are [default: as many as channels allow].")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="What shares a source's loudness: block (speech, music) or sample.")
+        str,
+        typer.Option(
+            help="What shares a source's loudness: block (speech, music) or sample; or mixture, for sources that are"
+            " not loud and quiet in turn (tones, carriers, squares)."
+        ),
     ] = "block",
     reference: Annotated[
         str | None,
@@ -79,7 +83,7 @@ def unmix(
         )
         seen = None if picture is None and report is None else Remembered(source.fields, opened.rate)
         with prepared(out_dir, write, opened.rate, force, data) as sink:
-            compile_unmixer()
+            compile_unmixer(unmixer.settings.sources)
             separation = Separation(opened, unmixer, sink, out_dir)
             separation.watch = None if seen is None else seen.look
             with stopped_by_signals(separation.stop):

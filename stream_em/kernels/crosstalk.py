@@ -4,7 +4,10 @@ import numpy as np
 
 from stream_em.kernels.dispatch import kernel
 
-PAUSE, QUIET = 0.1, 0.01
+QUIET = 0.1
+"""A source of less than this part of its usual power is in a pause: what is heard of it is noise, and what leaks."""
+SILENT = 1e-3
+"""If one has less than this part while others are loud, they cannot have moved: it would be heard in its place."""
 
 
 @kernel
@@ -40,15 +43,16 @@ def observe(records, sources, tally, products, level, still):
 def crosstalk(products, usual):
     """Return the mean squared correlation of different sources in a window, given their `products` (K, K).
 
-    `usual` (K,) is what each source's own product usually is: of less than 0.01 of it, it counts as 0.01, because what
-    leaks into silence is no change. If the sources have less than 0.1 of it in the median, only noise is heard: NaN.
+    `usual` (K,) is what each source's own product usually is: a source in a pause counts as if it had 0.1 of it,
+    because noise, and what leaks into silence, are no change. NaN if more than half of them are in a pause, when little
+    is heard but noise, or if one has less than 0.001.
     """
     K, total = len(products), 0.0
     loudness = np.empty(K)
     for i in range(K):
         loudness[i] = products[i, i] / usual[i] if usual[i] > 0.0 else 0.0
     loudness.sort()
-    if K < 2 or not loudness[K // 2] >= PAUSE:
+    if K < 2 or not loudness[K // 2] >= QUIET or loudness[0] < SILENT:
         return np.nan
     for i in range(K):
         for j in range(i):

@@ -2,7 +2,9 @@
 
 With one weighted covariance V_i a source, the rows of W maximise log|det W| - sum_i w_i' V_i w_i / 2 one at a time:
 w_i = V_i^-1 a_i / sqrt(a_i' V_i^-1 a_i), a_i the i-th column of W^-1 (Ono 2011; Ablin, Gramfort, Cardoso & Bach 2019).
-As w_i' a_i is then above 0, a row never changes its sign or its place.
+With a linear term sum_i w_i' b_i it is w_i = V_i^-1 b_i + V_i^-1 a_i / g, where g = w_i' a_i is the positive root of
+g² - g a_i' V_i^-1 b_i = a_i' V_i^-1 a_i: the gradient V_i w_i - b_i - a_i / (w_i' a_i) is 0 there, and nowhere else on
+this side. As w_i' a_i is above 0, a row never changes its sign or its place.
 """
 
 import numpy as np
@@ -74,22 +76,28 @@ def solve(factor, values):
 
 
 @kernel
-def update_row(i, covariance, unmixing, mixing, factor, row):
-    """Set row i of W (K, K) to its maximiser given V_i = `covariance`, and the inverse `mixing` with it.
+def update_row(i, covariance, pull, unmixing, mixing, factor, row):
+    """Set row i of W (K, K) to its maximiser given V_i = `covariance` and b_i = `pull`; `mixing`, its inverse, follows.
 
-    Returns by how much log|det W| has grown. `covariance`, `factor` (K, K) and `row` (K,) are overwritten.
+    Returns by how much log|det W| has grown. `pull` is (K,), or (0,) for none; it, `covariance`, `factor` (K, K) and
+    `row` (K,) are overwritten.
     """
     K = len(unmixing)
     factorise(covariance, factor)
     for j in range(K):
         row[j] = mixing[j, i]
     solve(factor, row)
-    square = 0.0
+    if len(pull) > 0:
+        solve(factor, pull)
+    square, along = 0.0, 0.0
     for j in range(K):
         square += mixing[j, i] * row[j]
-    growth = np.sqrt(square)
+        along += mixing[j, i] * pull[j] if len(pull) > 0 else 0.0
+    root = np.sqrt(along * along + 4.0 * square)
+    # The same number twice: each form keeps its digits where the other would lose them.
+    growth = 0.5 * (along + root) if along >= 0.0 else 2.0 * square / (root - along)
     for j in range(K):
-        row[j] /= growth
+        row[j] = row[j] / growth + pull[j] if len(pull) > 0 else row[j] / growth
     replace_row(i, row, growth, unmixing, mixing)
     return np.log(growth)
 

@@ -88,6 +88,27 @@ def batch_em(
     >>> np.sort(fit.params.means[:, 0]).round(2)
     array([ 2., 52.])
     """
+    sized, theta, records, weights = started(model, X, params, max_iter, tol, weights, starts, seed, posterior)
+    s = np.zeros(model_sizes(sized)[3])
+    path, converged = iterate(sized, theta, s, records, weights, max_iter, tol)
+    return BatchFit(model.params(sized, theta), np.array(path), len(path), converged, theta, s)
+
+
+def started(
+    model: Settings,
+    X: Any,
+    params: Any,
+    max_iter: int,
+    tol: float,
+    weights: Any,
+    starts: int,
+    seed: int,
+    posterior: Any = None,
+) -> tuple[Any, FloatArray, FloatArray, FloatArray]:
+    """Return a model's compiled form, theta, the records (n, D) and their weights (n,), or raise `InputError`.
+
+    The words are those of `batch_em`.
+    """
     check_model(model)
     for name, value, least in (("max_iter", max_iter, 1), ("starts", starts, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or value < least:
@@ -99,7 +120,6 @@ def batch_em(
     if not weights.sum() > 0:
         raise InputError("there is no record to learn from")
     sized = model.sized(records.shape[1])
-    s = np.zeros(model_sizes(sized)[3])
     check_frozen(model, params)
     if posterior is not None:
         theta = _theta_for(model, sized, records, weights, posterior)
@@ -109,8 +129,7 @@ def batch_em(
         model.check_params(params)
         theta = model.unit_theta(sized, records, weights)
         model.set_params(sized, theta, params)
-    path, converged = iterate(sized, theta, s, records, weights, max_iter, tol)
-    return BatchFit(model.params(sized, theta), np.array(path), len(path), converged, theta, s)
+    return sized, theta, records, weights
 
 
 def start_from(model: Settings, X: Any, posterior: Any, weights: Any = None) -> Any:

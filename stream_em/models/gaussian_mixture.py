@@ -58,7 +58,11 @@ class GaussianMixture(GaussianSettings, frozen=True, forbid_unknown_fields=True)
     summary: ClassVar[str] = "mixture of Gaussian densities (full, tied, diag or spherical covariances)"
     params_type: ClassVar[type] = GaussianMixtureParams
     freezable: ClassVar[tuple[str, ...]] = GaussianMixtureParams._fields
-    exchangeable: ClassVar[bool] = True
+
+    @property
+    def records_together(self) -> int:
+        """One: each has a component of its own."""
+        return 1
 
     def sized(self, n_features: int) -> Mixture:
         """Return the compiled form for records of `n_features` features."""

@@ -54,7 +54,11 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "hidden Markov model with Gaussian emissions on one endless sequence"
     params_type: ClassVar[type] = HiddenMarkovParams
     freezable: ClassVar[tuple[str, ...]] = HiddenMarkovParams._fields
-    exchangeable: ClassVar[bool] = False
+
+    @property
+    def records_together(self) -> None:
+        """All of them."""
+        return None
 
     def sized(self, n_features: int) -> Chain:
         """Return the compiled form for records of `n_features` features."""

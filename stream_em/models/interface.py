@@ -27,8 +27,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The NamedTuple of its parameters, in the records' units."""
     freezable: ClassVar[tuple[str, ...]]
     """Which parameters `frozen` may name."""
-    exchangeable: ClassVar[bool]
-    """Whether the order of the records does not matter."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
     assignable: ClassVar[bool] = True
@@ -73,6 +71,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def sized(self, n_features: int) -> Any:
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""
         raise NotImplementedError
+
+    @property
+    def records_together(self) -> int | None:
+        """How many consecutive records have hidden variables in common; None: all of them."""
+        raise NotImplementedError
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether the order of the records does not matter."""
+        return self.records_together == 1
 
     @property
     def least_features(self) -> int:

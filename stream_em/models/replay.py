@@ -9,7 +9,7 @@ import numpy as np
 
 from stream_em.em import m_step, params_of, stats_of
 from stream_em.kernels.dispatch import kernel
-from stream_em.models.unmixing import add_product, complete_record, standardise
+from stream_em.models.unmixing_signals import add_product, complete_record, standardise
 
 
 @kernel

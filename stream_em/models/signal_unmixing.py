@@ -1,6 +1,6 @@
 """Superimposed signals told apart: settings, and parameters as users see them. The mathematics is in `unmixing`."""
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -10,25 +10,19 @@ from stream_em.emissions.gaussian import checked
 from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
 from stream_em.kernels.linalg import unpack
+from stream_em.models import (  # noqa: F401 - what they register is compiled
+    mixture_sources_e_step,
+    mixture_sources_m_step,
+    unmixing_e_step,
+    unmixing_m_step,
+)
 from stream_em.models.interface import Settings
+from stream_em.models.mixture_sources import MixtureSources
 from stream_em.models.unmixing import Unmixing
+from stream_em.models.unmixing_params import MixtureUnmixingParams, SignalUnmixingParams, checked_densities
+from stream_em.models.unmixing_start import first_densities, independent_directions
 
-Sources = Literal["block", "sample"]
-
-
-class SignalUnmixingParams(NamedTuple):
-    """Parameters in the records' units: y = unmixing (x - location), x = location + mixing y + noise."""
-
-    unmixing: FloatArray
-    """(K, D)."""
-    mixing: FloatArray
-    """(D, K)."""
-    location: FloatArray
-    """(D,)."""
-    scales: FloatArray
-    """(K,): of the sources' densities, each a Student-t; the sources are in units of the channels."""
-    noise: FloatArray
-    """(D,): variance of each channel that no source explains; 0 with as many sources as channels."""
+Sources = Literal["block", "sample", "mixture"]
 
 
 class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
@@ -36,8 +30,10 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     A source's scale is latent, and shared by `block` consecutive records ("block": sound, or whatever is loud and
     quiet in turn) or each record's own ("sample"); `nu` are the degrees of freedom of the Student-t that this makes of
-    a source. Blocks whose power is more than `gate` times the usual are left out (None: none is). Sources come out as
-    they are at channel `reference`, or, if None, as loud as they are over all channels (root mean square).
+    a source. Or a source's density is a mixture of `n_gaussians` Gaussians ("mixture"): flat, two-humped, heavy-tailed.
+    Blocks whose power is more than `gate` times the usual are left out (None: none is); where sources have no blocks,
+    records are. Sources come out as they are at channel `reference`, or, if None, as loud as they are over all channels
+    (root mean square).
 
     >>> SignalUnmixing(n_components=4, block=80).sources
     'block'
@@ -48,12 +44,12 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     nu: float = 4.0
     gate: float | None = None
     reference: int | None = None
+    n_gaussians: int = 3
 
     name: ClassVar[str] = "signal-unmixing"
     summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
-    exchangeable: ClassVar[bool] = False
     assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
@@ -66,13 +62,15 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"gate must be above 1 times the usual power, not {value}")
         if field == "reference" and value is not None and value < 0:
             raise InputError(f"reference must be a channel, counted from 0, not {value}")
+        if field == "n_gaussians" and not 2 <= value <= 100:
+            raise InputError(f"n_gaussians must be from 2 to 100, not {value}")
 
     @property
-    def scale_length(self) -> int:
+    def records_together(self) -> int:
         """How many records share a scale."""
         return self.block if self.sources == "block" else 1
 
-    def sized(self, n_features: int) -> Unmixing:
+    def sized(self, n_features: int) -> Unmixing | MixtureSources:
         """Return the compiled form for records of `n_features` channels."""
         if self.n_components > n_features:
             raise InputError(f"n_components must be at most the {n_features} channels, not {self.n_components}")
@@ -80,7 +78,9 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"reference must be a channel below {n_features}, not {self.reference}")
         reference = -1 if self.reference is None else self.reference
         gate = float(self.gate or 0.0)
-        return Unmixing(self.n_components, n_features, self.scale_length, float(self.nu), gate, reference)
+        if self.sources == "mixture":
+            return MixtureSources(self.n_components, n_features, self.n_gaussians, gate, reference)
+        return Unmixing(self.n_components, n_features, self.records_together, float(self.nu), gate, reference)
 
     @property
     def least_features(self) -> int:
@@ -106,7 +106,8 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta that makes the sources of the records (n, D) uncorrelated, of unit power: sphering.
 
-        With fewer sources than channels they span the principal subspace.
+        With fewer sources than channels they span the principal subspace. Mixture sources are also turned until they
+        are independent, as far as FastICA sees it.
         """
         K, D = self.n_components, sized.n_features
         theta = np.zeros(model_sizes(sized)[1])
@@ -122,6 +123,13 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             windows.projection[:] = axes[:, : -K - 1 : -1].T
             windows.unmixing[:] = np.diag(1.0 / deviations[: -K - 1 : -1])
             windows.noise[:] = max(float(variances[:-K].mean()), 1e-11)
+        if self.sources == "mixture":
+            whitened = (z @ windows.projection.T if K < D else z) @ windows.unmixing.T
+            rotation = independent_directions(whitened, weights)
+            windows.unmixing[:] = rotation @ windows.unmixing
+            windows.weights[:] = 1.0 / self.n_gaussians
+            densities = first_densities(whitened @ rotation.T, weights, self.n_gaussians)
+            windows.means[:], windows.deviations[:] = densities
         maximise(sized, theta, np.empty(0), 0.0)
         return theta
 
@@ -142,19 +150,28 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         windows.unmixing[:] = np.linalg.inv(inside)
         full = windows.unmixing @ windows.projection if K < D else windows.unmixing
         windows.offset[:] = full @ ((location - windows.shift) / windows.scale)
+        if self.sources == "mixture":
+            windows.weights[:], means, deviations = checked_densities(params, (K, self.n_gaussians))
+            windows.means[:] = means / scales[:, np.newaxis]
+            windows.deviations[:] = deviations / np.abs(scales)[:, np.newaxis]
         maximise(sized, theta, np.empty(0), 0.0)
 
-    def params(self, sized: Any, theta: FloatArray) -> SignalUnmixingParams:
+    def params(self, sized: Any, theta: FloatArray) -> SignalUnmixingParams | MixtureUnmixingParams:
         """Return the parameters in the records' units."""
         windows = params_of(sized, theta)
         location = windows.shift + windows.scale * (windows.mixing @ windows.offset)
-        return SignalUnmixingParams(
+        found = SignalUnmixingParams(
             windows.rows[:, 1:] / windows.scale * windows.scales[:, np.newaxis],
             windows.mixing * windows.scale[:, np.newaxis] / windows.scales,
             location,
             windows.scales.copy(),
             windows.noise * windows.scale**2 if len(windows.projection) else np.zeros_like(location),
         )
+        if self.sources != "mixture":
+            return found
+        scales = windows.scales[:, np.newaxis]
+        densities = windows.weights.copy(), windows.means * scales, windows.deviations * np.abs(scales)
+        return MixtureUnmixingParams(*found, *densities)
 
     def shares(self, posterior: FloatArray) -> FloatArray:
         """Return the share (n, K) of each source in the power of all, given the sources (n, K)."""
@@ -167,12 +184,21 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         return np.full(self.n_components, 1.0 / self.n_components)
 
     def off_diagonal(self, sized: Any, theta: FloatArray, s: FloatArray) -> float:
-        """Return the root mean square of w_k' V_k w_l over all k != l, where w_k' V_k w_k = 1; 0 at the fixed point."""
+        """Return how far W is from its fixed point: the root mean square of w_k' (V_l w_l - b_l) over all k != l.
+
+        Where k = l that is 1. V_l and b_l (0 but for mixture sources) are what row l is learned from.
+        """
         windows, stats, K = params_of(sized, theta), stats_of(sized, s), self.n_components
-        full = np.zeros((sized.n_features + 1, sized.n_features + 1))
-        total = 0.0
+        full, total = np.zeros((sized.n_features + 1, sized.n_features + 1)), 0.0
         for k in range(K):
-            unpack(stats.weighted[k], full)
-            products = windows.rows @ full @ windows.rows[k]
+            if self.sources == "mixture":
+                precisions = 1.0 / windows.deviations[k] ** 2
+                moments = stats.moments[k * self.n_gaussians : (k + 1) * self.n_gaussians]
+                unpack(precisions @ moments, full)
+                pull = (windows.means[k] * precisions) @ moments[:, : len(full)]
+            else:
+                unpack(stats.weighted[k], full)
+                pull = np.zeros(len(full))
+            products = windows.rows @ (full @ windows.rows[k] - pull)
             total += float((np.delete(products, k) ** 2).sum()) / max(float(products[k] ** 2), np.finfo(float).tiny)
         return float(np.sqrt(total / max(1, K * (K - 1))))

@@ -199,7 +199,7 @@ def learned(engine: Engine, stepsize: Stepsize, detect: bool, records: FloatArra
         events += _changed(engine, (total - counts[6]) / window)
     if eager:
         _keep(engine, latest(engine, 1))
-        if windows + 1 in REPLAYS:
+        if windows + 1 in REPLAYS and counts[7] > 0:
             replay(engine.sized, engine.theta, engine.s, engine.kept[: int(counts[7])], REPLAY_ITERATIONS)
     counts[2] += total - counts[6]
     counts[5:7] = engine.carried[2], engine.carried[4]
@@ -246,7 +246,7 @@ def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
         return []
     if not contested(change):
         if suspicious(change, mixture):
-            fit = fitted(engine.model, engine.sized, latest(engine, SUSPECT), engine.theta)
+            fit = fitted(engine.model, engine.sized, latest(engine, SUSPECT - 1), engine.theta)
             enter(change, fit.theta)
         return []
     scores, s = np.empty(window), np.zeros_like(engine.s)
@@ -254,7 +254,7 @@ def _changed(engine: Engine, log_likelihood: float) -> list[Event]:
     won = decide(change, float(scores.mean()) - log_likelihood)
     if not won:
         return []
-    records = latest(engine, KEPT_WINDOWS)
+    records = latest(engine, KEPT_WINDOWS - 1)
     _adopt(engine, fitted(engine.model, engine.sized, records, change.challenger), len(records))
     _keep(engine, records)
     begin = engine.counts[0] - len(records)

@@ -12,7 +12,8 @@ from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.state import Event
-from stream_em.models.signal_unmixing import SignalUnmixing, SignalUnmixingParams, Sources
+from stream_em.models.signal_unmixing import SignalUnmixing, Sources
+from stream_em.models.unmixing_params import MixtureUnmixingParams, SignalUnmixingParams
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import as_records
 from stream_em.unmixing.engine import (
@@ -29,8 +30,11 @@ from stream_em.unmixing.engine import (
 )
 from stream_em.unmixing.fitting import numerical_rank
 
+USUAL_POWER = {"block": 0.9, "sample": 0.8, "mixture": 0.8}
+"""Of the stepsize: without blocks EM moves less in a step, so its steps must not become small so soon."""
 KEPT_EVENTS, KEPT_TIMES = 1000, 1000
-WARMUP_PER_CHANNEL = 4
+WARMUP_PER_CHANNEL = {"block": 4, "sample": 40, "mixture": 40}
+"""Samples that the first unmixing is learned from, at least. Blocks are kept and gone over again; samples are not."""
 BLOCK_SECONDS, SHORTEST_BLOCK, DEFAULT_BLOCK = 0.01, 16, 160
 
 
@@ -46,6 +50,7 @@ class UnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference: int | None
     stepsize: Stepsize
     sample_rate: float | None
+    n_gaussians: int = 3
 
 
 class Latency(NamedTuple):
@@ -64,10 +69,12 @@ class Unmixer:
     `process` takes chunks (n, D) of any length and returns the sources (n, K) of each, by what was learned before it.
     There are `n_components` sources; None: as many as the channels of the first moments allow. A source's loudness is
     shared by `block` samples (default: 10 ms if `sample_rate` is given, at least 16; else 160), or each sample's own
-    (`sources="sample"`). Blocks of more than `gate` times the usual power are taken for artefacts and not learned
-    (None: all are). With `detect` a change of the mixing is noticed and learned anew. Sources come out as loud as they
-    are at channel `reference`, or, if None, over all channels (root mean square); their order and sign never change but
-    at a reset, which `events` tells of. NaN is a missing value. Raises `InputError` for impossible settings.
+    (`sources="sample"`); or they are mixtures of `n_gaussians` Gaussians (`sources="mixture"`): what is not loud and
+    quiet in turn, such as tones, carriers and squares. Blocks of more than `gate` times the usual power are taken for
+    artefacts and not learned (None: all are). With `detect` a change of the mixing is noticed and learned anew. Sources
+    come out as loud as they are at channel `reference`, or, if None, over all channels (root mean square); their order
+    and sign never change but at a reset, which `events` tells of. NaN is a missing value. Raises `InputError` for
+    impossible settings.
 
     >>> rng = np.random.default_rng(0)
     >>> loudness = np.repeat(np.exp(rng.normal(size=(200, 2))), 160, axis=0)
@@ -89,6 +96,7 @@ class Unmixer:
         gate: float | None = 10.0,
         detect: bool = True,
         reference: int | None = None,
+        n_gaussians: int = 3,
         stepsize: Stepsize | None = None,
         sample_rate: float | None = None,
     ) -> None:
@@ -96,10 +104,21 @@ class Unmixer:
             raise InputError(f"sample_rate must be above 0 samples a second, not {sample_rate}")
         if block is None:
             block = max(SHORTEST_BLOCK, round(BLOCK_SECONDS * sample_rate)) if sample_rate else DEFAULT_BLOCK
-        SignalUnmixing(1 if n_components is None else n_components, (), sources, block, nu, gate, reference)
-        steps = stepsize or Stepsize.polynomial(0.9)
+        SignalUnmixing(
+            1 if n_components is None else n_components, (), sources, block, nu, gate, reference, n_gaussians
+        )
+        steps = stepsize or Stepsize.polynomial(USUAL_POWER[sources])
         self.settings = UnmixerSettings(
-            n_components, sources, block, nu, gate, detect, reference, steps.for_unit(block), sample_rate
+            n_components,
+            sources,
+            block,
+            nu,
+            gate,
+            detect,
+            reference,
+            steps.for_unit(block),
+            sample_rate,
+            n_gaussians,
         )
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
@@ -113,7 +132,7 @@ class Unmixer:
 
     def _model(self, n_components: int) -> SignalUnmixing:
         of = self.settings
-        return SignalUnmixing(n_components, (), of.sources, of.block, of.nu, of.gate, of.reference)
+        return SignalUnmixing(n_components, (), of.sources, of.block, of.nu, of.gate, of.reference, of.n_gaussians)
 
     def __repr__(self) -> str:
         stage = "waiting for first samples" if self.engine is None else f"{self.engine.model.n_components} sources"
@@ -132,7 +151,7 @@ class Unmixer:
         return int(self.engine.counts[0]) if self.engine is not None else self._silent + sum(map(len, self._waiting))
 
     @property
-    def params(self) -> SignalUnmixingParams:
+    def params(self) -> SignalUnmixingParams | MixtureUnmixingParams:
         """What is known of the mixing; raises `InputError` before the first moments are over."""
         engine = self._started()
         return engine.model.params(engine.sized, engine.theta)
@@ -263,7 +282,7 @@ class Unmixer:
     def _needed(self, n_channels: int) -> int:
         """Return how many samples give the first unmixing: whole windows, and enough for so many channels."""
         window = WINDOW_BLOCKS * self.settings.block
-        return window * -(-WARMUP_PER_CHANNEL * n_channels // window)
+        return window * -(-WARMUP_PER_CHANNEL[self.settings.sources] * n_channels // window)
 
     def save(self, path: str | Path) -> None:
         """Write the unmixer to one safetensors file, replaced whole; raises `OutsideError` if it cannot be written."""
