@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from benchmarks.rooms import heard_in_a_room
 from stream_em import demo
 from stream_em.configfile import parse_config
 from stream_em.errors import InputError
@@ -93,6 +94,35 @@ def test_a_picture_is_drawn_if_asked_for(run, mixture, tmp_path):
     assert "ends in .png, .svg, .pdf" in failure(
         run, "unmix", mixture, "--out-dir", tmp_path / "other", "--picture", tmp_path / "x.gif"
     )
+
+
+def test_voices_in_a_room_are_separated_with_a_window(run, tmp_path):
+    room = heard_in_a_room(demo.recordings()[: 12 * RATE, :2], 2, 0.08, RATE, 1)
+    path = recording(tmp_path / "room.wav", room.channels / 10)
+    options = ("--window", "1024", "--reference", "ch1")
+    code, out, err = run("unmix", path, *options, "--out-dir", tmp_path / "sources")
+    assert (code, err) == (0, "")
+    assert "64.0 ms, which the files do not have" in " ".join(out.split())
+    assert "0.06 s: start, 2 sources from as many channels" in out
+    sources = separated(tmp_path / "sources", 2)
+    np.testing.assert_allclose(sources.sum(axis=1), room.channels[:, 0] / 10, atol=1e-6)
+    late, images = slice(7 * RATE, None), room.images[7 * RATE :, 0]
+    matched = metrics.matched_to(sources[late], images)
+    before = metrics.si_sdr(np.repeat(room.channels[late, :1], 2, axis=1), images)
+    assert (metrics.si_sdr(sources[late][:, matched], images) - before).min() > 8
+    run("unmix", path, *options, "--out-dir", tmp_path / "again", "--write", "csv", "--json")
+    table = np.loadtxt(tmp_path / "again" / "sources.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table, sources, atol=1e-6)
+
+
+def test_options_that_contradict_a_window_are_told(run, mixture, tmp_path):
+    options = ("unmix", mixture, "--out-dir", tmp_path / "sources", "--window", "512")
+    assert "as many sources as channels, 4" in failure(run, *options, "--sources", "3")
+    assert "--mode sample: with --window" in failure(run, *options, "--mode", "sample")
+    assert "--picture: is not for --window" in failure(run, *options, "--picture", tmp_path / "x.png")
+    assert "window must be a power of two" in failure(run, *options[:-1], "500")
+    short = recording(tmp_path / "short.wav", HEARD[:300])
+    assert "512 samples that are not silence are needed, and 300" in failure(run, *options[:1], short, *options[2:])
 
 
 def test_samples_from_a_pipe_or_a_table_give_the_same_sources(run, mixture, tmp_path):

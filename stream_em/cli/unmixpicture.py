@@ -34,11 +34,12 @@ class Picture:
     Raises `InputError` for a suffix that is no picture's, and if matplotlib is not installed.
     """
 
-    def __init__(self, path: Path, channels: Sequence[str], rate: float) -> None:
+    def __init__(self, path: Path, unmixer: Unmixer, channels: Sequence[str], rate: float) -> None:
         if path.suffix not in SUFFIXES:
             raise InputError(f"--picture {path}: name a file that ends in {', '.join(SUFFIXES)}")
         require_matplotlib()
         self._path = path
+        self._unmixer = unmixer
         self._channels = channels
         self._rate = rate
         self._recent: deque[tuple[FloatArray, FloatArray]] = deque()
@@ -47,15 +48,15 @@ class Picture:
         self._mixing: FloatArray | None = None
         self._every = LOOK_SECONDS
 
-    def look(self, at: float, values: FloatArray, sources: FloatArray, unmixer: Unmixer) -> None:
+    def look(self, at: float, values: FloatArray, sources: FloatArray) -> None:
         """Take the next (n, D) values and (n, K) sources, which end `at` seconds."""
         self._recent.append((values[:, :MOST_SIGNALS].copy(), sources[:, :MOST_SIGNALS].copy()))
         self._kept += len(values)
         while self._kept - len(self._recent[0][0]) >= LAST_SECONDS * self._rate:
             self._kept -= len(self._recent.popleft()[0])
-        if unmixer.engine is not None and at >= (self._looks[-1][0] if self._looks else 0.0) + self._every:
-            self._looks.append((at, unmixer.unmixing))
-            self._mixing = unmixer.mixing
+        if self._unmixer.engine is not None and at >= (self._looks[-1][0] if self._looks else 0.0) + self._every:
+            self._looks.append((at, self._unmixer.unmixing))
+            self._mixing = self._unmixer.mixing
             if len(self._looks) * self._mixing.size > MOST_LOOKED_AT and len(self._looks) > 2:
                 self._looks, self._every = self._looks[::2], 2 * self._every
 
