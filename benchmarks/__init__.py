@@ -13,6 +13,7 @@ THEMES = (
     "tracking",
     "chain",
     "unmixing",
+    "convolutive",
     "files",
     "pipeline",
     "kafka",
