@@ -39,8 +39,8 @@ def echoed(K=2, seconds=1.0, echo=0.01, seed=0):
     return heard_in_a_room(loudness * rng.normal(size=(n, K)), K, echo, RATE, seed)
 
 
-def started(X, **settings):
-    model = ConvolutiveUnmixing(n_components=X.shape[1], window=N, **settings)
+def started(X, K=None, **settings):
+    model = ConvolutiveUnmixing(n_components=K or X.shape[1], window=N, **settings)
     sized = model.sized(X.shape[1])
     theta = model.unit_theta(sized, X, np.ones(len(X)))
     return model, sized, theta, np.zeros(model_sizes(sized)[3])
@@ -111,31 +111,33 @@ def test_singular_covariances_give_finite_rows():
 # The model
 
 
-def test_em_and_its_log_likelihood_equal_the_twins():
-    X = echoed().channels[: 3000 + HOP - 1]
-    _model, sized, theta, s = started(X, nu=3.0)
+@pytest.mark.parametrize(("K", "D"), [(2, 2), (1, 3)])
+def test_em_and_its_log_likelihood_equal_the_twins(K, D):
+    X = echoed(D).channels[: 3000 + HOP - 1]
+    _model, sized, theta, s = started(X, K, nu=3.0)
     windows = params_of(sized, theta)
     Z = frames((X - windows.shift) / windows.scale, N, HOP)
     W = complex_rows(windows.unmixing)
-    jacobian = 2 * np.log(sine_window(N)).sum() - N * np.log(windows.scale).sum()
+    jacobian = D * np.log(sine_window(N)).sum() - N * np.log(windows.scale).sum()
     for _ in range(3):
         _, scores = score(sized, theta, np.zeros_like(s), X)
-        expected = HOP / N * (frame_log_likelihood(Z, W, 3.0) + jacobian)
+        expected = HOP / N * (frame_log_likelihood(Z, W, 3.0, K) + jacobian)
         np.testing.assert_allclose(scores[HOP - 1 :: HOP], expected, rtol=1e-10)
         assert np.count_nonzero(scores) == len(expected)
         assert e_step(sized, theta, s, X, np.ones(len(X))) == pytest.approx(expected.sum(), rel=1e-12)
         maximise(sized, theta, s, float(len(X)))
-        W = em_step(Z, W, 3.0, 1e-11)
+        W = em_step(Z, W, 3.0, K, 1e-11)
         np.testing.assert_allclose(complex_rows(windows.unmixing), W, rtol=1e-8, atol=1e-8)
 
 
-def test_batch_em_never_lowers_the_log_likelihood():
-    X = echoed().channels
-    _model, sized, theta, s = started(X)
+@pytest.mark.parametrize(("K", "D"), [(2, 2), (1, 3)])
+def test_batch_em_never_lowers_the_log_likelihood(K, D):
+    X = echoed(D).channels
+    model, sized, theta, s = started(X, K)
     path, _ = iterate(sized, theta, s, X, np.ones(len(X)), 60, 1e-13)
     assert np.diff(path).min() > -1e-9 * abs(path[-1])
     assert path[-1] > path[0] + 100
-    fit = sem.batch_em(ConvolutiveUnmixing(n_components=2, window=N), X, max_iter=5)
+    fit = sem.batch_em(model, X, max_iter=5)
     assert fit.log_likelihood_path[-1] > path[-1] - 0.01 * abs(path[-1])
 
 
@@ -167,6 +169,7 @@ def test_params_are_those_of_a_transform_in_the_records_units():
     unmixing, mixing = (each[0] + 1j * each[1] for each in params[:2])
     np.testing.assert_allclose(unmixing @ mixing, np.broadcast_to(np.eye(2), (N // 2, 2, 2)), atol=1e-9)
     again, theta_again = model.from_params(params)
+    assert params.background.shape == (2, N // 2, 0, 2)
     for one, two in zip(params, model.params(again, theta_again), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-10)
     found = [score(*each, np.zeros_like(s), X) for each in ((sized, theta), (again, theta_again))]
@@ -235,12 +238,12 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(sem.InputError, match="as many sources as channels"):
-        ConvolutiveUnmixing(n_components=2).sized(3)
+    with pytest.raises(sem.InputError, match="at most the 2 channels, not 3"):
+        ConvolutiveUnmixing(n_components=3).sized(2)
     with pytest.raises(sem.InputError, match="reference must be a channel below 2"):
         ConvolutiveUnmixing(reference=2).sized(2)
     zeros = np.zeros((2, N // 2, 2, 2))
-    params = ConvolutiveUnmixingParams(zeros, zeros + 1.0, np.zeros(N // 2), np.zeros(2))
+    params = ConvolutiveUnmixingParams(zeros, zeros + 1.0, zeros[:, :, :0], np.zeros(N // 2), np.zeros(2))
     with pytest.raises(sem.InputError, match="invertible"):
         ConvolutiveUnmixing(window=N).from_params(params)
 
@@ -275,6 +278,27 @@ def test_voices_in_a_room_are_told_apart_with_all_their_frequencies(room):
         kept = ((band >= low) & (band < high))[:, np.newaxis]
         parts = [scipy.fft.irfft(scipy.fft.rfft(each, axis=0) * kept, axis=0) for each in (sources[late], images)]
         np.testing.assert_array_equal(matched_to(*parts), order)
+
+
+def test_fewer_sources_than_channels_leave_a_background(room):
+    rng = np.random.default_rng(4)
+    two = heard_in_a_room(room.sources[:, :2], 3, 0.05, RATE, 4)
+    channels = two.channels + 0.03 * rng.normal(size=two.channels.shape)
+    unmixer = sem.ConvolutiveUnmixer(2, window=1024, reference=0)
+    sources = separated(unmixer, channels)
+    late, images = slice(7 * RATE, None), two.images[7 * RATE :, 0]
+    sources = sources[late][:, matched_to(sources[late], images)]
+    gain = si_sdr(sources, images) - si_sdr(np.repeat(channels[late, :1], 2, axis=1), images)
+    assert gain.mean() > 8
+    params = unmixer.params
+    assert params.unmixing.shape == (2, 512, 2, 3)
+    rows = np.concatenate([params.unmixing, params.background], axis=2)
+    product = (rows[0] + 1j * rows[1]) @ unmixer.mixing
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(3)[:, :2], product.shape), atol=1e-8)
+    model = unmixer.engine.model
+    again = model.params(*model.from_params(params))
+    for one, other in zip(params, again, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-7, atol=1e-7 * np.abs(one).max(initial=0.0))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -402,3 +426,5 @@ def test_what_an_unmixer_cannot_use_is_refused():
     with pytest.raises(sem.InputError, match="2 features"):
         unmixer.process(np.zeros((5, 3)))
     assert unmixer.count == 3 * N
+    with pytest.raises(sem.InputError, match="at most the 2 channels, not 3"):
+        sem.ConvolutiveUnmixer(3).process(np.zeros((5, 2)))

@@ -1,7 +1,7 @@
 """Plain NumPy twins of the formulas for signals with echoes: frame by frame, frequency by frequency."""
 
 import numpy as np
-from scipy.stats import multivariate_t
+from scipy.stats import multivariate_t, norm
 
 
 def sine_window(N):
@@ -53,21 +53,22 @@ def surrogate(V, W):
     return quadratic / 2 - np.linalg.slogdet(W)[1].sum()
 
 
-def frame_log_likelihood(X, W, nu):
-    """Return the log-density (J,) of the transforms X (J, F, D), whose sources are multivariate Student-t."""
+def frame_log_likelihood(X, W, nu, K):
+    """Return the log-density (J,) of transforms X (J, F, D): K sources are multivariate Student-t, others Gaussian."""
     Y = np.einsum("fkd,jfd->jkf", W, X)
     stacked = np.concatenate([Y.real, Y.imag], axis=2)
     density = multivariate_t(np.zeros(stacked.shape[2]), np.eye(stacked.shape[2]), df=nu)
-    return density.logpdf(stacked).sum(axis=1) + 2 * np.linalg.slogdet(W)[1].sum()
+    total = np.atleast_2d(density.logpdf(stacked[:, :K])).reshape(len(X), K).sum(axis=1)
+    return total + norm.logpdf(stacked[:, K:]).sum(axis=(1, 2)) + 2 * np.linalg.slogdet(W)[1].sum()
 
 
-def em_step(X, W, nu, ridge=0.0):
-    """Return W (F, K, K) after one EM iteration on transforms X (J, F, K)."""
-    J, F, K = X.shape
-    V = np.zeros((K, F, K, K), complex)
+def em_step(X, W, nu, K, ridge=0.0):
+    """Return W (F, D, D) after one EM iteration on transforms X (J, F, D) with K sources."""
+    J, F, D = X.shape
+    V = np.zeros((D, F, D, D), complex)
     for x in X:
         y = np.einsum("fkd,fd->kf", W, x)
-        for k in range(K):
-            u = (nu + 2 * F) / (nu + (np.abs(y[k]) ** 2).sum())
+        for k in range(D):
+            u = (nu + 2 * F) / (nu + (np.abs(y[k]) ** 2).sum()) if k < K else 1.0
             V[k] += u * np.einsum("fi,fj->fij", x, np.conj(x)) / (2 * J)
-    return row_sweep(V + ridge * np.eye(K), W)
+    return row_sweep(V + ridge * np.eye(D), W)

@@ -77,7 +77,7 @@ class Separation:
         self.folder = folder
         self.unmixer = unmixer
         self.check = ChannelCheck(signal.source.fields)
-        self._width = getattr(unmixer.settings, "n_components", None) or len(signal.source.fields)
+        self._width = unmixer.settings.n_components or len(signal.source.fields)
         self._early = unmixer.latency.samples
         self.samples = 0
         self._heard = False

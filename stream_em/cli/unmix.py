@@ -35,7 +35,7 @@ def unmix(
         typer.Option(
             metavar="SAMPLES",
             help="For echoes, as in a room: frames of so many samples, a power of two, about as long as the echoes last"
-            " (1024 at 16 kHz); as many sources as channels [default: no echoes].",
+            " (1024 at 16 kHz) [default: no echoes].",
         ),
     ] = None,
     detect: Annotated[

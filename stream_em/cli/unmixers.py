@@ -23,14 +23,8 @@ def unmixer_for(
     if window is None:
         found = Unmixer(sources, sources=mode_named(mode), detect=detect, reference=channel, sample_rate=signal.rate)
         return found, compile_unmixer
-    n_channels = len(signal.source.fields)
-    if sources is not None and sources != n_channels:
-        raise InputError(
-            f"--sources {sources}: with --window there are as many sources as channels, {n_channels};"
-            " choose channels with --fields"
-        )
     if mode_named(mode) != "block":
         raise InputError(f"--mode {mode}: with --window all frequencies of a frame share a source's loudness")
     if picture:
         raise InputError("--picture: is not for --window; leave one of the two out")
-    return ConvolutiveUnmixer(window=window, reference=channel, sample_rate=signal.rate), compile_convolutive
+    return ConvolutiveUnmixer(sources, window=window, reference=channel, sample_rate=signal.rate), compile_convolutive

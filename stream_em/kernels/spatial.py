@@ -58,8 +58,8 @@ def add_covariances(spectrum, factors, packed):
 def update_rows(packed, scale, ridge, unmixing, mixing):
     """Set all rows of W (2, K, K, F) to their maximisers in turn, and the inverse (2, K, K, F) with them.
 
-    The covariances are `scale` times the packed ones (K, K^2, F), plus `ridge` on the diagonal. Returns by how much the
-    sum of log|det W|^2 has grown.
+    The covariances are `scale` times the packed ones (R, K^2, F), plus `ridge` on the diagonal; the last serves all
+    further rows too. Returns by how much the sum of log|det W|^2 has grown.
     """
     K, F = unmixing.shape[1], unmixing.shape[3]
     rows, columns = np.empty((2, K, K, TILE)), np.empty((2, K, K, TILE))
@@ -71,7 +71,7 @@ def update_rows(packed, scale, ridge, unmixing, mixing):
         _take(unmixing, begin, rows)
         _take(mixing, begin, columns)
         for k in range(K):
-            _unpack(packed[k], begin, scale, ridge, covariance)
+            _unpack(packed[min(k, len(packed) - 1)], begin, scale, ridge, covariance)
             _factorise(covariance, factor)
             _solve(factor, columns, k, row, growth)
             for b in range(TILE):

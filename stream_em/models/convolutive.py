@@ -8,13 +8,15 @@ Student-t in N real dimensions, with nu degrees of freedom, and that of all chan
     sum_f log|det W_f|^2 + sum_k log t_N(y_k; nu),    t_N(y; nu) = G((nu + N) / 2) / G(nu / 2) (nu pi)^(-N/2)
                                                                   (1 + r^2 / nu)^(-(nu + N) / 2),  r^2 = sum_f |y_f|^2.
 
+With fewer sources than channels the other rows are the background: Gaussian noise that does not change, u = 1.
+
     E-step      u_k = (nu + N) / (nu + r_k^2)
     statistics  V_kf = mean over the frames of u_k x_f x_f^H / 2
     M-step      each row of each W_f in turn (`kernels.spatial`), exactly.
 
-With as many sources as channels this is independent vector analysis (Kim, Attias, Lee & Lee 2007) by auxiliary
-functions (Ono 2011; online: Taniguchi, Ono, Kawamura & Sagayama 2014), as EM. Frames overlap, so a sample is in N / hop
-of them: each frame counts hop / N times, and then nats a record are what they are elsewhere.
+This is independent vector analysis (Kim, Attias, Lee & Lee 2007) by auxiliary functions (Ono 2011; online: Taniguchi,
+Ono, Kawamura & Sagayama 2014; with a background: Scheibler & Ono 2019), as EM. Frames overlap, so a sample is in
+N / hop of them: each frame counts hop / N times, and then nats a record are what they are elsewhere.
 
 Sources are told as they are at channel k, or at the reference: a_dkf y_kf (Matsuoka & Nakashima 2001). Overlapping
 frames of them are added, so that they come N samples after their channels.
@@ -43,6 +45,7 @@ class Convolutive(NamedTuple):
     """Sizes and settings; `reference` is -1 if each source is told as it is at the channel of its own number."""
 
     n_components: int
+    n_features: int
     window: int
     hop: int
     freedom: float
@@ -52,22 +55,23 @@ class Convolutive(NamedTuple):
 class ConvolutiveParams(NamedTuple):
     """Windows on theta; complex numbers are real and imaginary part, frequencies lie along the last axis."""
 
-    unmixing: np.ndarray  # (2, K, K, N / 2): W
-    mixing: np.ndarray  # (2, K, K, N / 2): its inverse
+    unmixing: np.ndarray  # (2, D, D, N / 2): W, first the rows of the sources, then those of the background
+    mixing: np.ndarray  # (2, D, D, N / 2): its inverse
     log_factor: np.ndarray  # (2,): sum_f log|det W_f|^2; what else is constant in a frame's log-density
     window: np.ndarray  # (N,)
     turn: np.ndarray  # (2, N / 2): see `kernels.fourier`
     roots: np.ndarray  # (2, N / 4)
-    shift: np.ndarray  # (K,)
-    scale: np.ndarray  # (K,)
+    shift: np.ndarray  # (D,)
+    scale: np.ndarray  # (D,)
 
 
 class ConvolutiveStats(NamedTuple):
     """Windows on s."""
 
-    weighted: np.ndarray  # (K, K^2, N / 2): sum of u_k x x^H / 2, packed as in `kernels.spatial`
+    weighted: np.ndarray  # (R, D^2, N / 2): sum of u_k x x^H / 2, packed as in `kernels.spatial`; R = K if K = D, else
+    # K + 1: the last one is that of the background
     mass: np.ndarray  # (2,): weight of the frames in it; of the records of the hop begun
-    heard: np.ndarray  # (N, K): the latest frame's records in units of the channels, those of the hop begun at its end
+    heard: np.ndarray  # (N, D): the latest frame's records in units of the channels, those of the hop begun at its end
     overlap: np.ndarray  # (N, K): sources, to which later frames will add
     ready: np.ndarray  # (hop, K): sources that wait to be told
     tally: np.ndarray  # (2,): records of the hop begun; hops until no missing value is left in `heard`
@@ -75,10 +79,11 @@ class ConvolutiveStats(NamedTuple):
 
 @model_sizes.register(Convolutive)
 def _(model):
-    K, N = model.n_components, model.window
-    n_own = K * K * N
-    n_blended = 2 + K * K * K * (N // 2) + 2
-    return n_own, 2 * n_own + 2 + N + N + N // 2 + 2 * K, n_blended, n_blended + 2 * N * K + model.hop * K + 2
+    K, D, N = model.n_components, model.n_features, model.window
+    n_own = D * D * N
+    n_blended = 2 + min(K + 1, D) * D * D * (N // 2) + 2
+    n_carried = N * (D + K) + model.hop * K + 2
+    return n_own, 2 * n_own + 2 + N + N + N // 2 + 2 * D, n_blended, n_blended + n_carried
 
 
 @n_hidden.register(Convolutive)
@@ -88,37 +93,38 @@ def _(model):
 
 @params_of.register(Convolutive)
 def _(model, theta):
-    K, N = model.n_components, model.window
-    a = K * K * N
+    D, N = model.n_features, model.window
+    a = D * D * N
     b = 2 * a
     c = b + 2
     d = c + N
     e = d + N
     f = e + N // 2
     return ConvolutiveParams(
-        theta[:a].reshape(2, K, K, N // 2),
-        theta[a:b].reshape(2, K, K, N // 2),
+        theta[:a].reshape(2, D, D, N // 2),
+        theta[a:b].reshape(2, D, D, N // 2),
         theta[b:c],
         theta[c:d],
         theta[d:e].reshape(2, N // 2),
         theta[e:f].reshape(2, N // 4),
-        theta[f : f + K],
-        theta[f + K :],
+        theta[f : f + D],
+        theta[f + D :],
     )
 
 
 @stats_of.register(Convolutive)
 def _(model, s):
-    K, N = model.n_components, model.window
-    a = 2 + K * K * K * (N // 2)
+    K, D, N = model.n_components, model.n_features, model.window
+    R = min(K + 1, D)
+    a = 2 + R * D * D * (N // 2)
     b = a + 2
-    c = b + N * K
+    c = b + N * D
     d = c + N * K
     e = d + model.hop * K
     return ConvolutiveStats(
-        s[2:a].reshape(K, K * K, N // 2),
+        s[2:a].reshape(R, D * D, N // 2),
         s[a:b],
-        s[b:c].reshape(N, K),
+        s[b:c].reshape(N, D),
         s[c:d].reshape(N, K),
         s[d:e].reshape(model.hop, K),
         s[e:],
@@ -127,12 +133,13 @@ def _(model, s):
 
 @accumulate.register(Convolutive)
 def _(model, params, stats, records, weights, probabilities, log_likelihood, mode):
-    K, N, hop, learns = model.n_components, model.window, model.hop, mode != SCORE
+    K, D, N, hop, learns = model.n_components, model.n_features, model.window, model.hop, mode != SCORE
     heard = stats.heard if learns else stats.heard.copy()
     overlap = stats.overlap if learns else stats.overlap.copy()
     ready = stats.ready if learns else stats.ready.copy()
     tally = stats.tally if learns else stats.tally.copy()
-    x, y, scratch, factors = np.empty((2, K, N // 2)), np.empty((2, K, N // 2)), np.empty((4, N // 2, K)), np.empty(K)
+    x, y, image, factors = np.empty((2, D, N // 2)), np.empty((2, D, N // 2)), np.empty((2, K, N // 2)), np.empty(D)
+    scratch, back = np.empty((4, N // 2, D)), np.empty((4, N // 2, K))
     begin = 0
     while begin < len(records):
         place = int(tally[0])
@@ -156,13 +163,13 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                 if len(log_likelihood) > 0:
                     log_likelihood[end - 1] = hop / N * score
                 if learns:
-                    for k in range(K):
+                    for k in range(D):
                         factors[k] *= 0.5 * stats.mass[1]
-                    add_covariances(x, factors, stats.weighted)
+                    add_covariances(x, factors[: len(stats.weighted)], stats.weighted)
                     stats.mass[0] += stats.mass[1]
-            _emit(model, params, y, x, scratch, overlap, ready)
+            _emit(model, params, y, image, back, overlap, ready)
             for t in range(N - hop):
-                for d in range(K):
+                for d in range(D):
                     heard[t, d] = heard[t + hop, d]
             if learns:
                 stats.mass[1] = 0.0
@@ -173,11 +180,11 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
 
 @kernel
 def _hear(params, records, heard):
-    """Write (n, K) records in units of the channels, 0 where a value is missing; tell whether one was."""
-    n, K = records.shape
+    """Write (n, D) records in units of the channels, 0 where a value is missing; tell whether one was."""
+    n, D = records.shape
     missing = 0
     for t in range(n):
-        for d in range(K):
+        for d in range(D):
             z = (records[t, d] - params.shift[d]) / params.scale[d]
             missing += z != z
             z = FARTHEST if z > FARTHEST else z
@@ -188,7 +195,7 @@ def _hear(params, records, heard):
 
 @kernel
 def _power(heard):
-    """Return the mean square of (N, K) records."""
+    """Return the mean square of (N, D) records."""
     total = 0.0
     for t in range(heard.shape[0]):
         for d in range(heard.shape[1]):
@@ -198,23 +205,27 @@ def _power(heard):
 
 @kernel
 def _weigh(model, params, y, factors):
-    """Write u_k (K,) of a frame with sources y (2, K, N / 2); return its log-density."""
-    K, N, nu = model.n_components, model.window, model.freedom
+    """Write u_k (D,) of a frame with sources and background y (2, D, N / 2); return its log-density."""
+    N, nu = model.window, model.freedom
     total = params.log_factor[0] + params.log_factor[1]
-    for k in range(K):
+    for k in range(model.n_features):
         square, real, imag = 0.0, y[0, k], y[1, k]
         for f in range(N // 2):
             square += real[f] ** 2 + imag[f] ** 2
-        factors[k] = (nu + N) / (nu + square)
-        total -= 0.5 * (nu + N) * np.log1p(square / nu)
+        if k < model.n_components:
+            factors[k] = (nu + N) / (nu + square)
+            total -= 0.5 * (nu + N) * np.log1p(square / nu)
+        else:
+            factors[k] = 1.0
+            total -= 0.5 * square
     return total
 
 
 @kernel
 def _emit(model, params, y, image, scratch, overlap, ready):
-    """Add a frame of sources y (2, K, N / 2), as they are at their channels, to `overlap`, and take out what is ready.
+    """Add a frame of the sources in y (2, D, N / 2), as they are at their channels, to `overlap`; take what is ready.
 
-    `image` (2, K, N / 2) is overwritten.
+    `image` (2, K, N / 2) and `scratch` (4, N / 2, K) are overwritten.
     """
     K, N, hop = model.n_components, model.window, model.hop
     for k in range(K):
@@ -234,21 +245,21 @@ def _emit(model, params, y, image, scratch, overlap, ready):
 
 @m_step.register(Convolutive)
 def _(model, stats, n_records, params):
-    least = FRAMES_PER_CHANNEL * model.n_components * model.hop
+    least = FRAMES_PER_CHANNEL * model.n_features * model.hop
     if stats.mass[0] * n_records >= least:
         params.log_factor[0] += update_rows(stats.weighted, 1.0 / stats.mass[0], RIDGE, params.unmixing, params.mixing)
 
 
 @refresh.register(Convolutive)
 def _(model, params):
-    K, N, half = model.n_components, model.window, 0.5 * (model.freedom + model.window)
+    K, D, N, nu = model.n_components, model.n_features, model.window, model.freedom
     fill_tables(params.window, params.turn, params.roots)
     params.log_factor[0] = invert_all(params.unmixing, params.mixing)
-    each = math.lgamma(half) - math.lgamma(0.5 * model.freedom) - 0.5 * N * np.log(np.pi * model.freedom)
+    each = math.lgamma(0.5 * (nu + N)) - math.lgamma(0.5 * nu) - 0.5 * N * np.log(np.pi * nu)
+    params.log_factor[1] = K * each - 0.5 * (D - K) * N * np.log(2.0 * np.pi)
     for n in range(N):
-        each += np.log(params.window[n])
-    params.log_factor[1] = K * each
-    for d in range(K):
+        params.log_factor[1] += D * np.log(params.window[n])
+    for d in range(D):
         params.log_factor[1] -= N * np.log(params.scale[d])
 
 

@@ -21,27 +21,31 @@ WEAKEST = 1e-6
 class ConvolutiveUnmixingParams(NamedTuple):
     """Parameters in the records' units at F = window / 2 frequencies; real and imaginary parts lie along axis 0.
 
-    With X the transform of the windowed records at `frequencies`, sources are `unmixing` X and X = `mixing` sources.
+    With X the transform of the windowed records at `frequencies`, sources are `unmixing` X, and X is `mixing` sources
+    and the background, which is `background` X.
     """
 
     unmixing: FloatArray
-    """(2, F, K, K)."""
+    """(2, F, K, D)."""
     mixing: FloatArray
-    """(2, F, K, K): column k tells how each channel hears source k."""
+    """(2, F, D, K): column k tells how each channel hears source k."""
+    background: FloatArray
+    """(2, F, D - K, D)."""
     frequencies: FloatArray
     """(F,): in cycles a sample, rising; times the sample rate they are Hz."""
     location: FloatArray
-    """(K,): the constant that is taken from each channel."""
+    """(D,): the constant that is taken from each channel."""
 
 
 class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
-    """Independent vector analysis by EM: as many signals as channels, superimposed with echoes, told apart.
+    """Independent vector analysis by EM: signals that were superimposed with echoes, told apart.
 
-    Frames of `window` records, a power of two and about as long as the echoes last, begin every `hop` records (None: a
-    quarter of the window; a divisor of its half). `nu` are the degrees of freedom of the Student-t that this makes of a
-    source's frame. Sources come `window` records late, as they are at channel `reference`, or, if None, each at the
-    channel of its own number. The log-likelihood of a frame is that of its last record, and 0 that of all others, so
-    that each frame counts once. A frame with a missing value is not learned; 0 stands for the value in the sources.
+    With fewer of them than channels the rest is taken for noise that does not change. Frames of `window` records, a
+    power of two and about as long as the echoes last, begin every `hop` records (None: a quarter of the window; a
+    divisor of its half). `nu` are the degrees of freedom of the Student-t that this makes of a source's frame. Sources
+    come `window` records late, as they are at channel `reference`, or, if None, each at the channel of its own number.
+    The log-likelihood of a frame is that of its last record, and 0 that of all others, so that each frame counts once.
+    A frame with a missing value is not learned; 0 stands for the value in the sources.
 
     >>> ConvolutiveUnmixing(n_components=3, window=2048).shift
     512
@@ -85,15 +89,12 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     def sized(self, n_features: int) -> Convolutive:
         """Return the compiled form for records of `n_features` channels."""
-        if self.n_components != n_features:
-            raise InputError(
-                f"n_components must be the number of channels, {n_features}, not {self.n_components}: with echoes"
-                " there are as many sources as channels; choose fewer channels for fewer sources"
-            )
+        if self.n_components > n_features:
+            raise InputError(f"n_components must be at most the {n_features} channels, not {self.n_components}")
         if self.reference is not None and self.reference >= n_features:
             raise InputError(f"reference must be a channel below {n_features}, not {self.reference}")
         reference = -1 if self.reference is None else self.reference
-        return Convolutive(n_features, self.window, self.shift, float(self.nu), reference)
+        return Convolutive(self.n_components, n_features, self.window, self.shift, float(self.nu), reference)
 
     @property
     def least_features(self) -> int:
@@ -102,54 +103,55 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
-        return int(sized.n_components)
+        return int(sized.n_features)
 
     def sketch(self, params: Any) -> FloatArray:
-        """Return records (2K, K) either side of the location, with the power of sources of unit power."""
+        """Return records (2D, D) either side of the location, with the power of sources of unit power."""
         power = (np.asarray(params.mixing) ** 2).sum(axis=(0, 3)).mean(axis=0)
-        steps = np.diag(np.sqrt(self.n_components * power))
+        steps = np.diag(np.sqrt(len(power) * power))
         return np.asarray(params.location + np.concatenate([steps, -steps]))
 
     def units(self, sized: Any, theta: FloatArray) -> FloatArray:
-        """Return shift and scale (2, K) of the statistics."""
+        """Return shift and scale (2, D) of the statistics."""
         windows = params_of(sized, theta)
         return np.stack([windows.shift, windows.scale])
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
-        """Return theta whose sources are the channels of the records (n, K), of unit power at each frequency."""
+        """Return theta whose sources are the channels of the records (n, D), of unit power at each frequency."""
         theta = np.zeros(model_sizes(sized)[1])
         windows = params_of(sized, theta)
         shift, windows.scale[:] = units(records, weights, False)
         # A mean within the deviation may be a slow part of a signal that has just begun.
         windows.shift[:] = np.where(np.abs(shift) < windows.scale, 0.0, shift)
         deviations = np.sqrt(_spectrum(np.nan_to_num((records - windows.shift) / windows.scale), self.window))
-        for k in range(self.n_components):
-            windows.unmixing[0, k, k] = 1.0 / deviations[k]
+        for d in range(len(shift)):
+            windows.unmixing[0, d, d] = 1.0 / deviations[d]
         maximise(sized, theta, np.empty(0), 0.0)
         return theta
 
     def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
         """Set theta from parameters in the records' units, or raise `InputError`."""
-        K, F = self.n_components, self.window // 2
-        unmixing = checked("unmixing", params.unmixing, (2, F, K, K))
-        location = checked("location", params.location, (K,))
+        K, D, F = self.n_components, sized.n_features, self.window // 2
+        unmixing = checked("unmixing", params.unmixing, (2, F, K, D))
+        rows = np.concatenate([unmixing, checked("background", params.background, (2, F, D - K, D))], axis=2)
+        location = checked("location", params.location, (D,))
+        if not (np.linalg.matrix_rank(rows[0] + 1j * rows[1]) == D).all():
+            raise InputError("unmixing and background together must be invertible at each frequency")
         windows = params_of(sized, theta)
-        if not (np.linalg.matrix_rank(unmixing[0] + 1j * unmixing[1]) == K).all():
-            raise InputError("unmixing must be invertible at each frequency")
         windows.shift[:] = location
-        order = _order(F)
-        windows.unmixing[..., order] = np.moveaxis(unmixing * windows.scale, 1, 3) * _signs(F)
+        windows.unmixing[..., _order(F)] = np.moveaxis(rows * windows.scale, 1, 3) * _signs(F)
         maximise(sized, theta, np.empty(0), 0.0)
 
     def params(self, sized: Any, theta: FloatArray) -> ConvolutiveUnmixingParams:
         """Return the parameters in the records' units."""
-        windows, F = params_of(sized, theta), self.window // 2
-        unmixing, mixing = (
+        windows, K, F = params_of(sized, theta), self.n_components, self.window // 2
+        rows, mixing = (
             np.moveaxis(each[..., _order(F)] * _signs(F), 3, 1) for each in (windows.unmixing, windows.mixing)
         )
         return ConvolutiveUnmixingParams(
-            np.ascontiguousarray(unmixing / windows.scale),
-            np.ascontiguousarray(mixing * windows.scale[:, np.newaxis]),
+            np.ascontiguousarray(rows[:, :, :K] / windows.scale),
+            np.ascontiguousarray(mixing[..., :K] * windows.scale[:, np.newaxis]),
+            np.ascontiguousarray(rows[:, :, K:] / windows.scale),
             (np.arange(F) + 0.5) / self.window,
             windows.shift.copy(),
         )
@@ -177,11 +179,11 @@ def _signs(n_frequencies: int) -> FloatArray:
 
 
 def _spectrum(records: FloatArray, window: int) -> FloatArray:
-    """Return the mean power (K, N / 2) of (n, K) records at each frequency, in the order of theta."""
-    n, K = records.shape
-    padded = np.concatenate([records, np.zeros((max(0, window - n), K))])
+    """Return the mean power (D, N / 2) of (n, D) records at each frequency, in the order of theta."""
+    n, D = records.shape
+    padded = np.concatenate([records, np.zeros((max(0, window - n), D))])
     sine = np.sin(np.pi * (np.arange(window) + 0.5) / window) * np.exp(-1j * np.pi * np.arange(window) / window)
-    total, begins = np.zeros((window, K)), range(0, len(padded) - window + 1, window // 2)
+    total, begins = np.zeros((window, D)), range(0, len(padded) - window + 1, window // 2)
     for begin in begins:
         total += np.abs(np.fft.fft(padded[begin : begin + window] * sine[:, np.newaxis], axis=0)) ** 2
     power = 2.0 * total[::2].T / (window * len(begins))

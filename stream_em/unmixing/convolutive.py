@@ -22,13 +22,14 @@ from stream_em.unmixing.unmixer import KEPT_EVENTS, KEPT_TIMES, Latency
 POWER, UNIT_FRAMES = 0.9, 16
 """The usual stepsize: t^-POWER, but plain means over the first frames."""
 FEW = 4
-"""With more sources M-steps, which cost K⁴, come more rarely."""
+"""With more channels M-steps, which cost D⁴, come more rarely."""
 NEVER = 1 << 62
 
 
 class ConvolutiveUnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an unmixer works; the words are those of `ConvolutiveUnmixer`."""
 
+    n_components: int | None
     window: int
     hop: int | None
     nu: float
@@ -50,7 +51,7 @@ class Engine(NamedTuple):
     counts: FloatArray
     """(4,): samples; those of them that were not learned; those learned, and their summed log-likelihood."""
     begun: FloatArray
-    """(hop, K): the records of the hop begun."""
+    """(hop, D): the records of the hop begun."""
     place: IntArray
     """(1,): so many."""
 
@@ -62,9 +63,10 @@ class Engine(NamedTuple):
 class ConvolutiveUnmixer:
     """Tells signals that were superimposed with echoes apart while they arrive, by online EM, without a learning rate.
 
-    For microphones in a room: as many sources as channels. `process` takes chunks (n, D) of any length and returns the
-    sources (n, D) of what came `window` samples before, by what was learned before it; the first `window` samples are
-    zeros, and `flush` returns the last. The `window`, a power of two, is to be about as long as the echoes last: 1024
+    For microphones in a room. `process` takes chunks (n, D) of any length and returns the sources (n, K) of what came
+    `window` samples before, by what was learned before it; the first `window` samples are zeros, and `flush` returns
+    the last. There are `n_components` sources, and noise beside them if that is fewer than channels (None: as many as
+    channels). The `window`, a power of two, is to be about as long as the echoes last: 1024
     or 2048 at 16 kHz; frames begin every `hop` samples (None: a quarter of it). Sources come out as they are at channel
     `reference`, or, if None, each at the channel of its own number. A constant `stepsize` follows speakers who move. A
     missing value, NaN, counts as silence, and the frames that it is in are not learned. Raises `InputError` for
@@ -82,6 +84,7 @@ class ConvolutiveUnmixer:
 
     def __init__(
         self,
+        n_components: int | None = None,
         *,
         window: int = 1024,
         hop: int | None = None,
@@ -92,11 +95,11 @@ class ConvolutiveUnmixer:
     ) -> None:
         if sample_rate is not None and not 0 < sample_rate < np.inf:
             raise InputError(f"sample_rate must be above 0 samples a second, not {sample_rate}")
-        shift = ConvolutiveUnmixing(1, (), window, hop, nu, reference).shift
+        shift = ConvolutiveUnmixing(n_components or 1, (), window, hop, nu, reference).shift
         steps = (stepsize or Stepsize.polynomial(POWER)).for_unit(UNIT_FRAMES * shift)
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
-        self.settings = ConvolutiveUnmixerSettings(window, hop, nu, reference, steps, sample_rate)
+        self.settings = ConvolutiveUnmixerSettings(n_components, window, hop, nu, reference, steps, sample_rate)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.engine: Engine | None = None
         self.frozen = False
@@ -129,13 +132,13 @@ class ConvolutiveUnmixer:
 
     @property
     def unmixing(self) -> Any:
-        """The complex unmixing matrices (F, K, K) at the `params.frequencies` (F,)."""
+        """The complex unmixing matrices (F, K, D) at the `params.frequencies` (F,)."""
         real, imag = self.params.unmixing
         return real + 1j * imag
 
     @property
     def mixing(self) -> Any:
-        """The complex mixing matrices (F, K, K): what each source, a column, sounds like at each channel."""
+        """The complex mixing matrices (F, D, K): what each source, a column, sounds like at each channel."""
         real, imag = self.params.mixing
         return real + 1j * imag
 
@@ -173,15 +176,17 @@ class ConvolutiveUnmixer:
         self.frozen = False
 
     def process(self, chunk: Any) -> FloatArray:
-        """Return the sources (n, D) of the n samples that came a window before the next chunk (n, D), and learn that.
+        """Return the sources (n, K) of the n samples that came a window before the next chunk (n, D), and learn that.
 
         Raises `InputError` for a chunk that cannot be used, of which nothing is learned.
         """
         begin = perf_counter()
         records = as_records(chunk, self.n_channels)
-        out, taken = np.zeros(records.shape), 0
+        n_channels = records.shape[1]
         if self._first is None:
-            self._first = np.zeros((self.settings.window, records.shape[1]))
+            self._model(n_channels).sized(n_channels)
+            self._first = np.zeros((self.settings.window, n_channels))
+        out, taken = np.zeros((len(records), self.settings.n_components or n_channels)), 0
         while taken < len(records):
             if self.engine is None:
                 taken += self._collect(records[taken:])
@@ -196,7 +201,7 @@ class ConvolutiveUnmixer:
         return out
 
     def flush(self) -> FloatArray:
-        """Return the sources (window, D) of the last samples; after them the signal is taken to be missing.
+        """Return the sources (window, K) of the last samples; after them the signal is taken to be missing.
 
         Raises `InputError` before the first sample.
         """
@@ -222,15 +227,17 @@ class ConvolutiveUnmixer:
         return n
 
     def _start(self, first: FloatArray) -> None:
-        engine = self.engine = _blank(self._model(first.shape[1]))
+        n_channels = first.shape[1]
+        engine = self.engine = _blank(self._model(n_channels), n_channels)
         engine.theta[:] = engine.model.unit_theta(engine.sized, first, np.ones(len(first)))
         engine.counts[:2] = self._silent
         for hop in np.split(first, len(first) // len(engine.begun)):
-            self._take(engine, hop, np.empty_like(hop))
-        self.events.append(Event(float(self.count), "start", f"{first.shape[1]} sources from as many channels"))
+            self._take(engine, hop, np.empty((len(hop), engine.model.n_components)))
+        detail = f"{engine.model.n_components} sources from {n_channels} channels"
+        self.events.append(Event(float(self.count), "start", detail))
 
     def _take(self, engine: Engine, records: FloatArray, out: FloatArray) -> None:
-        """Write the sources that are ready for (n, D) records of one hop; learn the hop when it is complete."""
+        """Write the sources (n, K) that are ready for (n, D) records of one hop; learn the hop when it is complete."""
         begin, hop = int(engine.place[0]), len(engine.begun)
         end = begin + len(records)
         out[:] = stats_of(engine.sized, engine.s).ready[begin:end]
@@ -238,7 +245,7 @@ class ConvolutiveUnmixer:
         engine.place[0] = end % hop
         if end < hop:
             return
-        counts, K, scores = engine.counts, engine.model.n_components, np.empty(hop)
+        counts, D, scores = engine.counts, engine.begun.shape[1], np.empty(hop)
         gamma = 0.0 if self.frozen else self.settings.stepsize.gamma(float(counts[0] - counts[1]) + 0.5 * hop)
         online_em(
             engine.sized,
@@ -249,7 +256,7 @@ class ConvolutiveUnmixer:
             engine.begun,
             np.ones(hop),
             np.full(hop, gamma),
-            hop * max(1, K * K // (FEW * FEW)),
+            hop * max(1, D * D // (FEW * FEW)),
             NEVER if self.frozen else 0,
             NOTHING,
             scores,
@@ -261,7 +268,7 @@ class ConvolutiveUnmixer:
 
     def _model(self, n_channels: int) -> ConvolutiveUnmixing:
         of = self.settings
-        return ConvolutiveUnmixing(n_channels, (), of.window, of.hop, of.nu, of.reference)
+        return ConvolutiveUnmixing(of.n_components or n_channels, (), of.window, of.hop, of.nu, of.reference)
 
     def _started(self) -> Engine:
         if self.engine is None:
@@ -296,7 +303,7 @@ class ConvolutiveUnmixer:
             unmixer._first = tensors.pop("first", None)
             if tensors:
                 assert unmixer._first is not None
-                engine = unmixer.engine = _blank(unmixer._model(unmixer._first.shape[1]))
+                engine = unmixer.engine = _blank(unmixer._model(unmixer._first.shape[1]), unmixer._first.shape[1])
                 for name, array in engine.arrays().items():
                     array[:] = tensors[name]
         except (KeyError, TypeError, ValueError, AssertionError, msgspec.MsgspecError) as error:
@@ -304,8 +311,8 @@ class ConvolutiveUnmixer:
         return unmixer
 
 
-def _blank(model: ConvolutiveUnmixing) -> Engine:
-    K, sized = model.n_components, model.sized(model.n_components)
+def _blank(model: ConvolutiveUnmixing, n_channels: int) -> Engine:
+    sized = model.sized(n_channels)
     n_averaged, n_theta, _, n_statistics = model_sizes(sized)
     return Engine(
         model,
@@ -315,6 +322,6 @@ def _blank(model: ConvolutiveUnmixing) -> Engine:
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
         np.zeros(4),
-        np.zeros((model.shift, K)),
+        np.zeros((model.shift, n_channels)),
         np.zeros(1, dtype=np.int64),
     )
