@@ -138,7 +138,7 @@ def filtered_sdr(estimate: npt.ArrayLike, reference: npt.ArrayLike, taps: int = 
 
     >>> s = np.random.default_rng(0).normal(size=2000)
     >>> float(filtered_sdr(np.convolve(s, [1.0, -0.5, 0.2])[:2000] + 0.1 * s[::-1], s, taps=8).round(1))
-    21.2
+    21.1
     """
     e, s = np.asarray(estimate, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if e.shape != s.shape or e.ndim not in (1, 2) or len(e) == 0:
