@@ -40,3 +40,23 @@ def heard_in_a_room(sources: np.ndarray, n_channels: int, seconds: float, rate: 
     images = np.stack([fftconvolve(sources, each.T, axes=0)[: len(sources)] for each in answer], axis=1)
     images /= images[:, 0].sum(axis=1).std()
     return Room(sources, images, np.ascontiguousarray(images.sum(axis=2)))
+
+
+def heard_walking(sources: np.ndarray, n_channels: int, seconds: float, rate: int, seed: int) -> Room:
+    """Return the same where the last source moves in the middle half: its direct sound comes ever later, or sooner.
+
+    The direct sound is delayed by a fraction of samples, between which it is interpolated; the echoes stay.
+    """
+    rng = np.random.default_rng(seed)
+    answer, (n, K) = responses(n_channels, sources.shape[1], seconds, rate, rng), sources.shape
+    images, moved = np.zeros((n, n_channels, K)), np.clip(2 * np.arange(n) / n - 0.5, 0.0, 1.0)
+    for d in range(n_channels):
+        for k in range(K):
+            direct = int(np.argmax(answer[d, k]))
+            after = int(rng.integers(EARLIEST, LATEST)) if k == K - 1 else direct
+            time = np.maximum(np.arange(n) - (1 - moved) * direct - moved * after, 0.0)
+            images[:, d, k] = answer[d, k, direct] * np.interp(time, np.arange(n), sources[:, k])
+            answer[d, k, direct] = 0.0
+            images[:, d, k] += fftconvolve(sources[:, k], answer[d, k])[:n]
+    images /= images[:, 0].sum(axis=1).std()
+    return Room(sources, images, np.ascontiguousarray(images.sum(axis=2)))

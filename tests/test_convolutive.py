@@ -315,7 +315,7 @@ def test_how_samples_arrive_does_not_matter_to_the_bit(cuts):
 
 def test_a_restored_unmixer_goes_on_bitwise(tmp_path):
     X = echoed().channels
-    for at in (0, 10, N + 5, 5000):
+    for at in (0, 10, N + 5, 5000, 7000):
         one = sem.ConvolutiveUnmixer(window=N, reference=1, sample_rate=RATE, stepsize=sem.Stepsize.constant(1e-4))
         one.process(X[:at])
         one.save(tmp_path / "unmixer.safetensors")
@@ -340,6 +340,7 @@ def test_a_frozen_unmixer_goes_on_unmixing_as_it_did():
     _, theta = unmixer.engine.model.from_params(unmixer.params)
     scored, _ = score(unmixer.engine.sized, theta, np.zeros_like(unmixer.engine.s), X[7008:12_000])
     np.testing.assert_allclose(out[2 * N :], scored[992 + 2 * N :], atol=1e-8)
+    assert unmixer.count == 12_000
     unmixer.thaw()
     unmixer.process(X[12_000:])
     assert not np.array_equal(unmixer.unmixing, before)
@@ -351,10 +352,24 @@ def test_a_constant_stepsize_follows_those_who_move():
     X, images = np.concatenate([first.channels, swapped]), np.concatenate([first.images[:, 0], second.images[:, 1]])
     last, left = slice(-2 * RATE, None), {}
     for name, stepsize in (("moving", sem.Stepsize.constant(half_life=RATE / 2)), ("equal", sem.Stepsize.equal())):
-        sources = separated(sem.ConvolutiveUnmixer(window=256, reference=0, stepsize=stepsize), X)[last]
+        sources = separated(sem.ConvolutiveUnmixer(window=256, detect=False, reference=0, stepsize=stepsize), X)[last]
         left[name] = si_sdr(sources[:, matched_to(sources, images[last])], images[last]).min()
     assert left["moving"] > 8
     assert left["moving"] > left["equal"] + 3
+
+
+def test_it_is_noticed_that_all_is_as_in_another_room():
+    rooms = [echoed(seconds=3.0, echo=0.003, seed=seed) for seed in (0, 1)]
+    X, images = (np.concatenate([getattr(each, name) for each in rooms]) for name in ("channels", "images"))
+    X, images, left = np.ascontiguousarray(X), images[-RATE:, 0], []
+    unmixers = [sem.ConvolutiveUnmixer(window=N, reference=0, detect=detect) for detect in (True, False)]
+    for unmixer in unmixers:
+        sources = separated(unmixer, X)[-RATE:]
+        left.append(si_sdr(sources[:, matched_to(sources, images)], images).mean())
+    assert [[event.kind for event in unmixer.events] for unmixer in unmixers] == [["start", "reset"], ["start"]]
+    assert 3 * RATE < unmixers[0].events[1].at < 4 * RATE
+    assert unmixers[0].count == len(X) + N
+    assert left[0] > left[1] + 6
 
 
 def silent(X):

@@ -27,4 +27,6 @@ def unmixer_for(
         raise InputError(f"--mode {mode}: with --window all frequencies of a frame share a source's loudness")
     if picture:
         raise InputError("--picture: is not for --window; leave one of the two out")
-    return ConvolutiveUnmixer(sources, window=window, reference=channel, sample_rate=signal.rate), compile_convolutive
+    return ConvolutiveUnmixer(
+        sources, window=window, detect=detect, reference=channel, sample_rate=signal.rate
+    ), compile_convolutive

@@ -3,27 +3,24 @@
 from collections import deque
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from stream_em.arrays import FloatArray, IntArray
-from stream_em.em import model_sizes, online_em, stats_of
+from stream_em.arrays import FloatArray
 from stream_em.errors import InputError
 from stream_em.learning.snapshot import Tensors, read_snapshot, write_snapshot
 from stream_em.learning.state import Event
 from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing, ConvolutiveUnmixingParams
 from stream_em.stepsize import Stepsize
 from stream_em.streams.records import as_records
-from stream_em.unmixing.engine import NOTHING, still_channels
+from stream_em.unmixing.engine import still_channels
+from stream_em.unmixing.hops import Contest, Engine, begun, blank, decided, entered, learn_hop
 from stream_em.unmixing.unmixer import KEPT_EVENTS, KEPT_TIMES, Latency
 
 POWER, UNIT_FRAMES = 0.9, 16
 """The usual stepsize: t^-POWER, but plain means over the first frames."""
-FEW = 4
-"""With more channels M-steps, which cost D⁴, come more rarely."""
-NEVER = 1 << 62
 
 
 class ConvolutiveUnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,31 +30,10 @@ class ConvolutiveUnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fie
     window: int
     hop: int | None
     nu: float
+    detect: bool
     reference: int | None
     stepsize: Stepsize
     sample_rate: float | None
-
-
-class Engine(NamedTuple):
-    """A started unmixer; its arrays change in place."""
-
-    model: ConvolutiveUnmixing
-    sized: Any
-    theta: FloatArray
-    s: FloatArray
-    averages: FloatArray
-    tally: IntArray
-    """(3,): see `stream_em.em.online_em`."""
-    counts: FloatArray
-    """(4,): samples; those of them that were not learned; those learned, and their summed log-likelihood."""
-    begun: FloatArray
-    """(hop, D): the records of the hop begun."""
-    place: IntArray
-    """(1,): so many."""
-
-    def arrays(self) -> Tensors:
-        """Return all arrays by name, for a file."""
-        return {name: value for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
 
 
 class ConvolutiveUnmixer:
@@ -68,9 +44,10 @@ class ConvolutiveUnmixer:
     the last. There are `n_components` sources, and noise beside them if that is fewer than channels (None: as many as
     channels). The `window`, a power of two, is to be about as long as the echoes last: 1024
     or 2048 at 16 kHz; frames begin every `hop` samples (None: a quarter of it). Sources come out as they are at channel
-    `reference`, or, if None, each at the channel of its own number. A constant `stepsize` follows speakers who move. A
-    missing value, NaN, counts as silence, and the frames that it is in are not learned. Raises `InputError` for
-    impossible settings.
+    `reference`, or, if None, each at the channel of its own number. A constant `stepsize` follows a speaker who moves;
+    with `detect`, which costs a third more, it is noticed that all is as if in another room, and learned anew: `events`
+    tells of it, and the order of the sources may change. A missing value, NaN, counts as silence, and the frames that
+    it is in are not learned. Raises `InputError` for impossible settings.
 
     >>> rng = np.random.default_rng(0)
     >>> loudness = np.repeat(np.exp(rng.normal(size=(100, 2))), 320, axis=0)
@@ -89,6 +66,7 @@ class ConvolutiveUnmixer:
         window: int = 1024,
         hop: int | None = None,
         nu: float = 4.0,
+        detect: bool = True,
         reference: int | None = None,
         stepsize: Stepsize | None = None,
         sample_rate: float | None = None,
@@ -99,10 +77,11 @@ class ConvolutiveUnmixer:
         steps = (stepsize or Stepsize.polynomial(POWER)).for_unit(UNIT_FRAMES * shift)
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
-        self.settings = ConvolutiveUnmixerSettings(n_components, window, hop, nu, reference, steps, sample_rate)
+        self.settings = ConvolutiveUnmixerSettings(n_components, window, hop, nu, detect, reference, steps, sample_rate)
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.engine: Engine | None = None
         self.frozen = False
+        self._contest: Contest | None = None
         self._first: FloatArray | None = None
         self._collected = self._silent = 0
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)
@@ -228,9 +207,7 @@ class ConvolutiveUnmixer:
 
     def _start(self, first: FloatArray) -> None:
         n_channels = first.shape[1]
-        engine = self.engine = _blank(self._model(n_channels), n_channels)
-        engine.theta[:] = engine.model.unit_theta(engine.sized, first, np.ones(len(first)))
-        engine.counts[:2] = self._silent
+        engine = self.engine = begun(self._model(n_channels), first, self._silent)
         for hop in np.split(first, len(first) // len(engine.begun)):
             self._take(engine, hop, np.empty((len(hop), engine.model.n_components)))
         detail = f"{engine.model.n_components} sources from {n_channels} channels"
@@ -240,31 +217,26 @@ class ConvolutiveUnmixer:
         """Write the sources (n, K) that are ready for (n, D) records of one hop; learn the hop when it is complete."""
         begin, hop = int(engine.place[0]), len(engine.begun)
         end = begin + len(records)
-        out[:] = stats_of(engine.sized, engine.s).ready[begin:end]
+        out[:] = engine.ready[begin:end]
         engine.begun[begin:end] = records
         engine.place[0] = end % hop
-        if end < hop:
+        if end == hop:
+            stepsize = None if self.frozen else self.settings.stepsize
+            score = learn_hop(engine, engine.begun, stepsize)
+            if stepsize is not None and self.settings.detect:
+                self._compare(engine, score, stepsize)
+
+    def _compare(self, engine: Engine, score: float, stepsize: Stepsize) -> None:
+        """Let a challenger learn the same hop, if there is one; it takes over if it has won."""
+        if self._contest is None:
+            self._contest = entered(engine)
             return
-        counts, D, scores = engine.counts, engine.begun.shape[1], np.empty(hop)
-        gamma = 0.0 if self.frozen else self.settings.stepsize.gamma(float(counts[0] - counts[1]) + 0.5 * hop)
-        online_em(
-            engine.sized,
-            engine.theta,
-            engine.s,
-            engine.averages,
-            engine.tally,
-            engine.begun,
-            np.ones(hop),
-            np.full(hop, gamma),
-            hop * max(1, D * D // (FEW * FEW)),
-            NEVER if self.frozen else 0,
-            NOTHING,
-            scores,
-        )
-        counts[0] += hop
-        counts[1] += hop if self.frozen else 0
-        counts[2] += hop
-        counts[3] += scores.sum()
+        won = decided(self._contest, engine, engine.begun, score, stepsize)
+        if won:
+            self.engine = self._contest.challenger
+            detail = f"the mixing has changed before sample {self.count:,}"
+            self.events.append(Event(float(self.count), "reset", detail))
+        self._contest = self._contest if won is None else None
 
     def _model(self, n_channels: int) -> ConvolutiveUnmixing:
         of = self.settings
@@ -288,6 +260,8 @@ class ConvolutiveUnmixer:
         tensors: Tensors = {} if self._first is None else {"first": self._first}
         if self.engine is not None:
             tensors |= self.engine.arrays()
+        if self._contest is not None:
+            tensors |= self._contest.challenger.arrays("challenger.") | {"gain": self._contest.gain}
         write_snapshot(Path(path), metadata, tensors)
 
     @classmethod
@@ -302,26 +276,16 @@ class ConvolutiveUnmixer:
             unmixer._silent, unmixer._collected = int(metadata["silent"]), int(metadata["collected"])
             unmixer._first = tensors.pop("first", None)
             if tensors:
-                assert unmixer._first is not None
-                engine = unmixer.engine = _blank(unmixer._model(unmixer._first.shape[1]), unmixer._first.shape[1])
-                for name, array in engine.arrays().items():
-                    array[:] = tensors[name]
-        except (KeyError, TypeError, ValueError, AssertionError, msgspec.MsgspecError) as error:
+                unmixer.engine = unmixer._restored(tensors, "")
+            if "gain" in tensors:
+                unmixer._contest = Contest(unmixer._restored(tensors, "challenger."), tensors["gain"])
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise InputError(f"{path}: not a convolutive unmixer that this version can read ({error})") from None
         return unmixer
 
-
-def _blank(model: ConvolutiveUnmixing, n_channels: int) -> Engine:
-    sized = model.sized(n_channels)
-    n_averaged, n_theta, _, n_statistics = model_sizes(sized)
-    return Engine(
-        model,
-        sized,
-        np.zeros(n_theta),
-        np.zeros(n_statistics),
-        np.zeros((2, n_averaged)),
-        np.array([0, -1, 0], dtype=np.int64),
-        np.zeros(4),
-        np.zeros((model.shift, n_channels)),
-        np.zeros(1, dtype=np.int64),
-    )
+    def _restored(self, tensors: Tensors, prefix: str) -> Engine:
+        n_channels = tensors[f"{prefix}begun"].shape[1]
+        engine = blank(self._model(n_channels), n_channels)
+        for name, array in engine.arrays().items():
+            array[:] = tensors[f"{prefix}{name}"]
+        return engine
