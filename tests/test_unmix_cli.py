@@ -385,6 +385,23 @@ def test_a_run_writes_sources_and_goes_on_after_a_stop_as_if_there_had_been_none
     np.testing.assert_allclose(np.nan_to_num(table["source_2"].to_numpy()), sources[:, 1], atol=1e-6)
 
 
+def test_a_run_in_a_room_with_echoes_goes_on_likewise(run, tmp_path):
+    room = heard_in_a_room(demo.recordings()[: 4 * RATE, :2], 2, 0.05, RATE, 1)
+    path = recording(tmp_path / "room.wav", room.channels / 10)
+    for name in ("whole", "parts"):
+        config = config_of(tmp_path, path, name=name)
+        echoed = 'type = "convolutive-unmixing"\nn_components = 2\nwindow = 256\nreference = 1'
+        config.write_text(config.read_text().replace('type = "signal-unmixing"\nn_components = 4', echoed))
+        assert name == "whole" or run("run", config, "--max-records", "31000")[0] == 0
+        assert run("run", config)[0] == 0
+    whole, parts = (separated(tmp_path / name / "sources", 2) for name in ("whole", "parts"))
+    np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_allclose(whole.sum(axis=1)[2000:], room.channels[2000 - 256 : -256, 1] / 10, atol=1e-6)
+    code, out, _ = run("show", tmp_path / "whole", "--json")
+    assert code == 0
+    assert np.shape(json.loads(out)["params"]["unmixing"]) == (2, 128, 2, 2)
+
+
 def test_the_config_that_ships_separates_a_recording(run, mixture, tmp_path):
     path = Path(demo.__file__).parents[1] / "configs" / "unmix.toml"
     folder = tmp_path / "run"
