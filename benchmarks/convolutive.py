@@ -19,7 +19,7 @@ from stream_em.demo import recordings
 from stream_em.unmixing.metrics import filtered_sdr, matched_to, si_sdr
 
 CHUNK = RATE // 10
-MEASURED = 8
+MEASURED, EARLY = 8, slice(3 * RATE, 5 * RATE)
 ITERATIONS = 50
 ROOMS = ((2, 0.05, 1024), (2, 0.1, 1024), (2, 0.15, 2048), (3, 0.05, 1024), (3, 0.1, 1024), (3, 0.15, 2048))
 """Sources, seconds of echo (RT60), window."""
@@ -29,12 +29,13 @@ def run(quick: bool) -> Iterator[Row]:
     """Yield how much better sources become in each kind of room, then what live signals cost."""
     draws, seconds = (1, 3) if quick else (6, 20)
     separated(room(2, 0.05, 1.0, 0), 1024)
-    gains, peers = [], []
+    gains, peers, early = [], [], []
     for K, echo, window in ROOMS[:1] if quick else ROOMS:
         found = [told_apart(K, echo, window, seed, seconds) for seed in range(draws)]
         ours, theirs = [each[0] for each in found], [each[1] for each in found]
         gains += ours
         peers += theirs
+        early += [each[6] for each in found]
         cost, peer_cost = median(each[2] for each in found), median(each[3] for each in found)
         note = (
             f"least {min(ours):.1f}; AuxIVA {mean(theirs):.1f}, least {min(theirs):.1f}; SI-SDR better by"
@@ -42,7 +43,9 @@ def run(quick: bool) -> Iterator[Row]:
             f" {cost:.3f} s/s, AuxIVA {peer_cost:.3f}; {draws} rooms"
         )
         name = f"SDR better by, {K} sources, RT60 {1000 * echo:.0f} ms"
-        yield Row(name, mean(ours), None, None, ">= 6", "dB", note)
+        yield Row(name, mean(ours), None, None, ">= 8", "dB", note)
+    note = f"least {min(early):.1f}; on the way, and with what was learned before each sample"
+    yield Row("SDR better by, all rooms: in seconds 3 to 5", mean(early), None, None, "", "dB", note)
     yield Row("SDR better by, all rooms: below AuxIVA", mean(peers) - mean(gains), None, None, "<= 2", "dB", "of means")
     yield moved(1 if quick else 6)
     yield walking(1 if quick else 6)
@@ -88,17 +91,18 @@ def auxiva(heard: Room, window: int) -> tuple[np.ndarray, float]:
 
 
 def told_apart(K: int, echo: float, window: int, seed: int, seconds: float) -> tuple[float, ...]:
-    """Return gains in SDR (ours, the peer's), processor time likewise, and gains in SI-SDR likewise."""
+    """Return gains in SDR (ours, the peer's), processor time and gains in SI-SDR likewise, and ours in SDR early on."""
     heard = room(K, echo, seconds, seed)
     ours, _, cost = separated(heard, window)
     theirs, peer_cost = auxiva(heard, window)
     gains = better_by(ours, heard), better_by(theirs, heard)
-    return gains[0][0], gains[1][0], cost, peer_cost, gains[0][1], gains[1][1]
+    early = better_by(ours, heard, EARLY if seconds > 5 else None)[0]
+    return gains[0][0], gains[1][0], cost, peer_cost, gains[0][1], gains[1][1], early
 
 
-def better_by(sources: np.ndarray, heard: Room) -> tuple[float, float]:
+def better_by(sources: np.ndarray, heard: Room, part: slice | None = None) -> tuple[float, float]:
     """Return by how much SDR and SI-SDR (of what the first microphone hears) are above those of the microphone."""
-    last = slice(-min(MEASURED * RATE, len(heard.channels) // 2), None)
+    last = part or slice(-min(MEASURED * RATE, len(heard.channels) // 2), None)
     images, clean = heard.images[last, 0], heard.sources[last]
     own = sources[last][:, matched_to(sources[last], images)]
     before = np.repeat(heard.channels[last, :1], images.shape[1], axis=1)

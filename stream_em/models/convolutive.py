@@ -34,7 +34,7 @@ from stream_em.kernels.fourier import add_synthesis, analyse, fill_tables
 from stream_em.kernels.spatial import add_covariances, apply_rows, invert_all, update_rows
 
 SILENT = 1e-10
-"""A frame of less than this part of the usual power is digital silence, which says nothing."""
+"""A frame of less than this part of the channels' power is digital silence, which says nothing."""
 RIDGE = 1e-11
 """White noise that each covariance is taken to hold, in units of the channels: it keeps singular ones finite."""
 FRAMES_PER_CHANNEL = 2

@@ -42,12 +42,12 @@ class ConvolutiveUnmixer:
     For microphones in a room. `process` takes chunks (n, D) of any length and returns the sources (n, K) of what came
     `window` samples before, by what was learned before it; the first `window` samples are zeros, and `flush` returns
     the last. There are `n_components` sources, and noise beside them if that is fewer than channels (None: as many as
-    channels). The `window`, a power of two, is to be about as long as the echoes last: 1024
-    or 2048 at 16 kHz; frames begin every `hop` samples (None: a quarter of it). Sources come out as they are at channel
-    `reference`, or, if None, each at the channel of its own number. A constant `stepsize` follows a speaker who moves;
-    with `detect`, which costs a third more, it is noticed that all is as if in another room, and learned anew: `events`
-    tells of it, and the order of the sources may change. A missing value, NaN, counts as silence, and the frames that
-    it is in are not learned. Raises `InputError` for impossible settings.
+    channels). The `window`, a power of two, is to be about as long as the echoes last: 1024 or 2048 at 16 kHz; frames
+    begin every `hop` samples (None: a quarter of it). Sources come out as they are at channel `reference`, or, if None,
+    each at the channel of its own number. A constant `stepsize` follows a speaker who moves; with `detect`, which costs
+    a third more, it is noticed that all has become as in another room, and learned anew: `events` tells of it, and the
+    order of the sources may change. A missing value, NaN, counts as silence, and the frames that it is in are not
+    learned. Raises `InputError` for impossible settings.
 
     >>> rng = np.random.default_rng(0)
     >>> loudness = np.repeat(np.exp(rng.normal(size=(100, 2))), 320, axis=0)
@@ -223,7 +223,9 @@ class ConvolutiveUnmixer:
         if end == hop:
             stepsize = None if self.frozen else self.settings.stepsize
             score = learn_hop(engine, engine.begun, stepsize)
-            if stepsize is not None and self.settings.detect:
+            if stepsize is None:
+                self._contest = None
+            elif self.settings.detect:
                 self._compare(engine, score, stepsize)
 
     def _compare(self, engine: Engine, score: float, stepsize: Stepsize) -> None:
