@@ -25,6 +25,7 @@ from stream_em.kernels.fourier import add_synthesis, analyse, fill_tables, fouri
 from stream_em.kernels.spatial import invert_all, update_rows
 from stream_em.learning.iterate import iterate
 from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing, ConvolutiveUnmixingParams
+from stream_em.unmixing import hops
 from stream_em.unmixing.metrics import filtered_sdr, matched_to, si_sdr
 
 RATE = 16_000
@@ -370,6 +371,19 @@ def test_it_is_noticed_that_all_is_as_in_another_room():
     assert 3 * RATE < unmixers[0].events[1].at < 4 * RATE
     assert unmixers[0].count == len(X) + N
     assert left[0] > left[1] + 6
+
+
+def test_when_only_noise_is_left_nothing_has_changed(monkeypatch):
+    X = echoed(seconds=4.0, echo=0.003).channels.copy()
+    X[RATE : 3 * RATE] = 0.0
+    X += 0.01 * np.random.default_rng(5).normal(size=X.shape)
+    kinds = []
+    for loud in (hops.LOUD, 0.0):
+        monkeypatch.setattr(hops, "LOUD", loud)
+        unmixer = sem.ConvolutiveUnmixer(window=N)
+        unmixer.process(X)
+        kinds.append({event.kind for event in unmixer.events})
+    assert kinds == [{"start"}, {"start", "reset"}]
 
 
 def silent(X):

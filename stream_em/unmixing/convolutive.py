@@ -263,7 +263,7 @@ class ConvolutiveUnmixer:
         if self.engine is not None:
             tensors |= self.engine.arrays()
         if self._contest is not None:
-            tensors |= self._contest.challenger.arrays("challenger.") | {"gain": self._contest.gain}
+            tensors |= self._contest.challenger.arrays("challenger.") | {"contest": self._contest.counts}
         write_snapshot(Path(path), metadata, tensors)
 
     @classmethod
@@ -279,8 +279,8 @@ class ConvolutiveUnmixer:
             unmixer._first = tensors.pop("first", None)
             if tensors:
                 unmixer.engine = unmixer._restored(tensors, "")
-            if "gain" in tensors:
-                unmixer._contest = Contest(unmixer._restored(tensors, "challenger."), tensors["gain"])
+            if "contest" in tensors:
+                unmixer._contest = Contest(unmixer._restored(tensors, "challenger."), tensors["contest"])
         except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise InputError(f"{path}: not a convolutive unmixer that this version can read ({error})") from None
         return unmixer

@@ -2,7 +2,8 @@
 
 Forgetting does not help after everything has moved: in quiet moments, which weigh the most, all is remembered for long.
 So now and then a challenger begins from nothing, and learns beside. If after a while it predicts better by far, which
-it does not where nothing has changed, it takes over, as between all contenders of this package.
+it does not where nothing has changed, it takes over, as between all contenders of this package. Only loud hops count:
+where all sources are silent there is only noise, of which whoever has just begun knows more.
 """
 
 from typing import Any, NamedTuple
@@ -20,9 +21,13 @@ FEW = 4
 """With more channels M-steps, which cost D⁴, come more rarely."""
 NEVER = 1 << 62
 EVERY, LIFE = 96, 32
-"""A challenger enters after every so many windows, and lives so many; the second half of its life decides."""
+"""A challenger enters after every so many windows, and lives so many loud ones, of which the second half decides."""
 LEAST_GAIN = 0.3
 """It must predict better by so many nats a sample and channel."""
+FARTHEST = 1e30
+"""Beyond so many of the channels' units powers are all the same."""
+LOUD, MEMORY = 0.03, 320
+"""A hop is loud with so much of the usual power: a mean over so many windows, in which each counts by its power."""
 
 
 class Engine(NamedTuple):
@@ -36,7 +41,8 @@ class Engine(NamedTuple):
     tally: IntArray
     """(3,): see `stream_em.em.online_em`."""
     counts: FloatArray
-    """(4,): samples; those of them by which the stepsize does not go; those scored, and their summed log-likelihood."""
+    """(6,): samples; those of them by which the stepsize does not go; those scored, and their summed log-likelihood;
+    faded sums of the hops' power, and of its square."""
     begun: FloatArray
     """(hop, D): the records of the hop begun."""
     place: IntArray
@@ -68,7 +74,7 @@ def blank(model: ConvolutiveUnmixing, n_channels: int) -> Engine:
         np.zeros(n_statistics),
         np.zeros((2, n_averaged)),
         np.array([0, -1, 0], dtype=np.int64),
-        np.zeros(4),
+        np.zeros(6),
         np.zeros((model.shift, n_channels)),
         np.zeros(1, dtype=np.int64),
     )
@@ -103,15 +109,25 @@ def learn_hop(engine: Engine, records: FloatArray, stepsize: Stepsize | None) ->
         scores,
     )
     score = float(scores.sum())
-    engine.counts[:] += hop, hop if stepsize is None else 0, hop, score
+    engine.counts[:4] += hop, hop if stepsize is None else 0, hop, score
+    power = power_of(engine, records)
+    engine.counts[4:] *= 1.0 - hop / (MEMORY * engine.model.window)
+    engine.counts[4:] += power, power**2
     return score
 
 
+def power_of(engine: Engine, records: FloatArray) -> float:
+    """Return the mean square of (n, D) records, in units of the channels; what is missing is 0."""
+    windows = params_of(engine.sized, engine.theta)
+    return float((np.clip(np.nan_to_num((records - windows.shift) / windows.scale), -FARTHEST, FARTHEST) ** 2).mean())
+
+
 class Contest(NamedTuple):
-    """A challenger, and by how many nats it was better, in an array (1,)."""
+    """A challenger that learns beside."""
 
     challenger: Engine
-    gain: FloatArray
+    counts: FloatArray
+    """(2,): loud samples so far; by how many nats it was better in the second half."""
 
 
 def entered(engine: Engine) -> Contest | None:
@@ -122,7 +138,7 @@ def entered(engine: Engine) -> Contest | None:
     latest = stats_of(engine.sized, engine.s).heard * windows.scale + windows.shift
     if still_channels(latest).all():
         return None
-    return Contest(begun(engine.model, latest, 0), np.zeros(1))
+    return Contest(begun(engine.model, latest, 0), np.zeros(2))
 
 
 def decided(contest: Contest, engine: Engine, records: FloatArray, score: float, stepsize: Stepsize) -> bool | None:
@@ -130,13 +146,15 @@ def decided(contest: Contest, engine: Engine, records: FloatArray, score: float,
 
     If it has, it is ready to go on where the engine is.
     """
-    challenger, window = contest.challenger, engine.model.window
+    challenger, counts, life = contest.challenger, contest.counts, LIFE * engine.model.window
     better = learn_hop(challenger, records, stepsize) - score
-    if challenger.age > LIFE * window // 2:
-        contest.gain[0] += better
-    if challenger.age < LIFE * window:
+    if power_of(engine, records) * engine.counts[4] < LOUD * engine.counts[5]:
         return None
-    if contest.gain[0] <= LEAST_GAIN * records.shape[1] * LIFE * window // 2:
+    counts[0] += len(records)
+    counts[1] += better if 2 * counts[0] > life else 0.0
+    if counts[0] < life:
+        return None
+    if counts[1] <= LEAST_GAIN * records.shape[1] * life / 2:
         return False
     # What is still to be told goes on, so that one fades into the other.
     mine, theirs = stats_of(challenger.sized, challenger.s), stats_of(engine.sized, engine.s)
