@@ -48,6 +48,7 @@ def run(quick: bool) -> Iterator[Row]:
     yield Row("SDR better by, all rooms: in seconds 3 to 5", mean(early), None, None, "", "dB", note)
     yield Row("SDR better by, all rooms: below AuxIVA", mean(peers) - mean(gains), None, None, "<= 2", "dB", "of means")
     yield moved(1 if quick else 6)
+    yield stationary(*((1, 1) if quick else (6, 12)))
     yield walking(1 if quick else 6)
     yield from real_time(quick)
 
@@ -127,6 +128,22 @@ def moved(draws: int) -> Row:
         f" without detection {mean(without):.1f}"
     )
     return Row("SDR better by, after all is as in another room", mean(gains), None, None, ">= 6", "dB", note)
+
+
+def stationary(draws: int, parts: int) -> Row:
+    """Return false resets where nothing changes but that there are pauses of 2 s, in which only noise is heard."""
+    resets, seconds = 0, 0.0
+    for seed in range(draws):
+        rng, K = np.random.default_rng(seed), 2 + seed % 3
+        speech = [np.roll(signals()[:, :K], rng.integers(len(signals())), axis=0) for _ in range(parts)]
+        pause = np.zeros((2 * RATE, K))
+        quiet = heard_in_a_room(np.concatenate([each for part in speech for each in (part, pause)]), K, 0.1, RATE, seed)
+        noise = 10 ** (-(60, 40, 25)[seed // 2 % 3] / 20) * rng.normal(size=quiet.channels.shape)
+        unmixer = separated(quiet._replace(channels=quiet.channels + noise), 1024)[1]
+        resets += sum(event.kind == "reset" for event in unmixer.events)
+        seconds += len(noise) / RATE
+    note = f"{draws} rooms, {seconds / 60:.1f} minutes, noise of -60, -40 and -25 dB"
+    return Row("false resets", resets, None, None, "<= 0", "", note)
 
 
 def walking(draws: int) -> Row:
