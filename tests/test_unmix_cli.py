@@ -110,7 +110,9 @@ def test_voices_in_a_room_are_separated_with_a_window(run, tmp_path):
     matched = metrics.matched_to(sources[late], images)
     before = metrics.si_sdr(np.repeat(room.channels[late, :1], 2, axis=1), images)
     assert (metrics.si_sdr(sources[late][:, matched], images) - before).min() > 8
-    run("unmix", path, *options, "--out-dir", tmp_path / "again", "--write", "csv", "--json")
+    page = tmp_path / "x.html"
+    run("unmix", path, *options, "--out-dir", tmp_path / "again", "--write", "csv", "--json", "--report", page)
+    assert page.read_text("utf-8").count("<image") == 4
     table = np.loadtxt(tmp_path / "again" / "sources.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table, sources, atol=1e-6)
 
@@ -119,10 +121,26 @@ def test_options_that_contradict_a_window_are_told(run, mixture, tmp_path):
     options = ("unmix", mixture, "--out-dir", tmp_path / "sources", "--window", "512")
     assert "at most the 4 channels, not 5" in failure(run, *options, "--sources", "5")
     assert "--mode sample: with --window" in failure(run, *options, "--mode", "sample")
-    assert "--picture: is not for --window" in failure(run, *options, "--picture", tmp_path / "x.png")
     assert "window must be a power of two" in failure(run, *options[:-1], "500")
     short = recording(tmp_path / "short.wav", HEARD[:300])
     assert "512 samples that are not silence are needed, and 300" in failure(run, *options[:1], short, *options[2:])
+
+
+def test_a_page_tells_what_was_separated_and_shows_it(run, mixture, tmp_path):
+    page = tmp_path / "pages" / "x.html"
+    assert run("unmix", mixture, "--out-dir", tmp_path / "a<b", "--report", page, "--quiet") == (0, "", "")
+    text = page.read_text("utf-8")
+    assert text.count("<image") == 8
+    assert text.count("<svg") == 9
+    assert "<h1>a&lt;b</h1>" in text
+    assert "of real time" in text
+    assert "ends in .html" in failure(run, "unmix", mixture, "--out-dir", tmp_path / "other", "--report", tmp_path)
+
+
+def test_a_page_of_a_signal_that_was_only_just_enough(run, tmp_path):
+    short, page = recording(tmp_path / "short.wav", HEARD[:3200]), tmp_path / "x.html"
+    assert run("unmix", short, "--out-dir", tmp_path / "a", "--report", page, "--quiet") == (0, "", "")
+    assert page.read_text("utf-8").count("<image") == 8
 
 
 def test_samples_from_a_pipe_or_a_table_give_the_same_sources(run, mixture, tmp_path):

@@ -20,7 +20,7 @@ from stream_em.sinks.wav import WavSink
 from stream_em.streams.ahead import read_patiently
 from stream_em.unmixing.channels import ChannelCheck
 from stream_em.unmixing.convolutive import ConvolutiveUnmixer
-from stream_em.unmixing.metrics import block_times
+from stream_em.unmixing.metrics import BlockTimes, block_times
 from stream_em.unmixing.unmixer import Unmixer
 
 PATIENCE_SECONDS = 0.5
@@ -85,7 +85,7 @@ class Separation:
         self.stopped = False
         self.times: list[float] = []
         self.notes: list[str] = []
-        self.watch: Callable[[float, FloatArray, FloatArray], None] | None = None
+        self.watch: Callable[[float, FloatArray, FloatArray, Unmixer | ConvolutiveUnmixer], None] | None = None
         self._sink = sink
         self._flushed = time.monotonic()
 
@@ -129,6 +129,10 @@ class Separation:
         """The number of sources that the channels allow; 0 before anything was learned."""
         return 0 if self.unmixer.engine is None else self.unmixer.engine.model.n_components
 
+    def chunk_times(self) -> BlockTimes:
+        """Return how long a chunk took: median, 99 %, longest."""
+        return block_times(self.times)
+
     def all_notes(self) -> list[str]:
         """Return what there is to say of channels, sources and what was lost on the way."""
         found = self.check.notes() + self.notes[:MOST_EVENTS_SHOWN]
@@ -145,7 +149,7 @@ class Separation:
         if len(self.times) < MOST_TIMES:
             self.times.append(time.perf_counter() - begin)
         if self.watch is not None:
-            self.watch(self.samples / self.signal.rate, values, sources)
+            self.watch(self.samples / self.signal.rate, values, sources, self.unmixer)
         self._heard = self._heard or bool(np.nan_to_num(values).any())
         self._write(sources)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
@@ -165,10 +169,24 @@ class Separation:
             self._write(self.unmixer.flush())
 
 
+def lines_of(separation: Separation) -> dict[str, str]:
+    """Return what was separated and how fast, in words."""
+    rate, fields, took = separation.signal.rate, separation.signal.source.fields, separation.chunk_times()
+    lines = {
+        "channels": f"{len(fields)}: {', '.join(fields)}",
+        "sources": f"{separation.n_sources}, in {separation.folder}",
+        "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
+        f" {separation.seconds:,.2f} s",
+        "computing": f"{100 * separation.unmixer.real_time_factor:.2f} % of real time;"
+        f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
+    }
+    late = separation.unmixer.latency.samples
+    return lines | ({"latency": f"{1000 * late / rate:.1f} ms, which the files do not have"} if late else {})
+
+
 def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
     """Print what was separated, how fast, and what happened."""
     rate, fields, unmixer = separation.signal.rate, separation.signal.source.fields, separation.unmixer
-    took = block_times(separation.times)
     events = [(event.at / rate, event.kind, event.detail) for event in unmixer.events]
     notes = separation.all_notes()
     if as_json:
@@ -180,23 +198,14 @@ def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
             "seconds": separation.seconds,
             "latency_samples": unmixer.latency.samples,
             "real_time_factor": unmixer.real_time_factor,
-            "chunk_seconds": took._asdict(),
+            "chunk_seconds": separation.chunk_times()._asdict(),
             "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],
             "notes": notes,
             "folder": str(separation.folder),
         }
         print(json.dumps(found))
     elif not quiet:
-        rows = {
-            "channels": f"{len(fields)}: {', '.join(fields)}",
-            "sources": f"{separation.n_sources}, in {separation.folder}",
-            "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
-            f" {separation.seconds:,.2f} s",
-            "computing": f"{100 * unmixer.real_time_factor:.2f} % of real time;"
-            f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
-        }
-        if unmixer.latency.samples:
-            rows["latency"] = f"{1000 * unmixer.latency.samples / rate:.1f} ms, which the files do not have"
+        rows = lines_of(separation)
         lines = [f"{at:,.2f} s: {kind}, {detail}" for at, kind, detail in events[:MOST_EVENTS_SHOWN]]
         if len(events) > MOST_EVENTS_SHOWN:
             lines.append(f"and {len(events) - MOST_EVENTS_SHOWN} more: --json has them all")

@@ -16,7 +16,6 @@ def unmixer_for(
     reference: str | None,
     detect: bool,
     window: int | None,
-    picture: bool,
 ) -> tuple[Unmixer | ConvolutiveUnmixer, Callable[[], float]]:
     """Return an unmixer, and what compiles it; raises `InputError` for options that contradict each other."""
     channel = None if reference is None else signal.channel(reference)
@@ -25,8 +24,6 @@ def unmixer_for(
         return found, compile_unmixer
     if mode_named(mode) != "block":
         raise InputError(f"--mode {mode}: with --window all frequencies of a frame share a source's loudness")
-    if picture:
-        raise InputError("--picture: is not for --window; leave one of the two out")
     return ConvolutiveUnmixer(
         sources, window=window, detect=detect, reference=channel, sample_rate=signal.rate
     ), compile_convolutive
