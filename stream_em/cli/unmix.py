@@ -28,7 +28,10 @@ def unmix(
     ] = "block",
     reference: Annotated[
         str | None,
-        typer.Option(metavar="CHANNEL", help="Sources as loud as they are there [default: over all channels]."),
+        typer.Option(
+            metavar="CHANNEL",
+            help="Sources as they are there [default: as loud as over all channels; with --window each at another].",
+        ),
     ] = None,
     window: Annotated[
         int | None,
