@@ -22,7 +22,7 @@ FEW = 4
 NEVER = 1 << 62
 EVERY, LIFE = 96, 32
 """A challenger enters after every so many windows, and lives so many loud ones, of which the second half decides."""
-LEAST_GAIN = 0.3
+LEAST_GAIN = 0.15
 """It must predict better by so many nats a sample and channel."""
 FARTHEST = 1e30
 """Beyond so many of the channels' units powers are all the same."""
