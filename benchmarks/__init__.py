@@ -15,6 +15,7 @@ THEMES = (
     "unmixing",
     "densities",
     "eeg",
+    "convolutive",
     "files",
     "pipeline",
     "kafka",

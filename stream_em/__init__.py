@@ -34,17 +34,21 @@ if TYPE_CHECKING:
     from stream_em.learning.incremental import incremental_em
     from stream_em.learning.learner import Learner
     from stream_em.learning.state import Event
+    from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing
     from stream_em.models.gaussian_mixture import GaussianMixture
     from stream_em.models.hidden_markov import HiddenMarkov
     from stream_em.models.signal_unmixing import SignalUnmixing
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
     from stream_em.streams.records import Block
+    from stream_em.unmixing.convolutive import ConvolutiveUnmixer
     from stream_em.unmixing.unmixer import Unmixer
 
 _HOMES = {
     "BatchFit": "learning.batch",
     "Block": "streams.records",
+    "ConvolutiveUnmixer": "unmixing.convolutive",
+    "ConvolutiveUnmixing": "models.convolutive_unmixing",
     "DriftSettings": "learning.drift",
     "Event": "learning.state",
     "GaussianMixture": "models.gaussian_mixture",
@@ -63,6 +67,8 @@ _HOMES = {
 __all__ = [
     "BatchFit",
     "Block",
+    "ConvolutiveUnmixer",
+    "ConvolutiveUnmixing",
     "DriftSettings",
     "Event",
     "GaussianMixture",

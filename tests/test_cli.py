@@ -17,6 +17,7 @@ import stream_em as sem
 from stream_em import cli
 from stream_em.cli import learning
 from stream_em.cli.summary import as_json
+from stream_em.models import all_models
 
 STREAM_EM = str(Path(sys.executable).parent / "stream-em")
 RNG = np.random.default_rng(0)
@@ -318,3 +319,20 @@ def test_fit_watches_for_drift_and_lets_new_starts_challenge(run, tmp_path):
     events = sem.load(tmp_path / "m.safetensors").events
     entered = [event.at for event in events if event.detail == "fresh 1: every 5,000 records"]
     assert entered == [5500, 10_500, 15_500]  # counted from the end of the warm-up on
+
+
+def test_warm_takes_every_model(run, monkeypatch):
+    taken = []
+
+    def constructed(model, robust):
+        sem.Learner(model, robust=robust)
+        taken.append(model.name)
+        return 0.0
+
+    monkeypatch.setattr(learning, "compile_kernels", constructed)
+    for name in ("compile_unmixer", "compile_convolutive"):
+        monkeypatch.setattr(learning, name, lambda: 0.0)
+    code, out, err = run("warm")
+    assert (code, err) == (0, "")
+    assert set(taken) == set(all_models())
+    assert out.count(": 0.0 s") == len(taken) + 1

@@ -23,6 +23,7 @@ import stream_em as sem
 from stream_em.errors import InputError
 from stream_em.estimators import river as faces
 from stream_em.models import all_models
+from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing
 
 
 class First:
@@ -118,7 +119,8 @@ def test_no_check_is_skipped():
 
 def test_every_model_has_a_face():
     reached = {face.of for face in vars(faces).values() if hasattr(face, "of")}
-    assert reached >= set(all_models().values())
+    # With echoes the sources of a record come a window later, which nothing that transforms rows may do.
+    assert reached >= set(all_models().values()) - {ConvolutiveUnmixing}
 
 
 def records(n, K=3, D=4, seed=0, missing=0.0):

@@ -22,6 +22,7 @@ import stream_em as sem
 from stream_em.errors import InputError
 from stream_em.estimators import sklearn as faces
 from stream_em.models import all_models
+from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing
 
 EXPECTED = {
     "GaussianMixture(n_components=2)": {
@@ -63,7 +64,8 @@ def test_checks_of_scikit_learn(estimator):
 
 def test_every_model_has_a_face():
     reached = {face.of for face in vars(faces).values() if hasattr(face, "of")}
-    assert reached >= set(all_models().values())
+    # With echoes the sources of a record come a window later, which nothing that transforms rows may do.
+    assert reached >= set(all_models().values()) - {ConvolutiveUnmixing}
 
 
 def of_river(dataset):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from benchmarks.rooms import heard_in_a_room
 from stream_em import demo
 from stream_em.configfile import parse_config
 from stream_em.errors import InputError
@@ -93,6 +94,36 @@ def test_a_picture_is_drawn_if_asked_for(run, mixture, tmp_path):
     assert "ends in .png, .svg, .pdf" in failure(
         run, "unmix", mixture, "--out-dir", tmp_path / "other", "--picture", tmp_path / "x.gif"
     )
+
+
+def test_voices_in_a_room_are_separated_with_a_window(run, tmp_path):
+    room = heard_in_a_room(demo.recordings()[: 12 * RATE, :2], 2, 0.08, RATE, 1)
+    path = recording(tmp_path / "room.wav", room.channels / 10)
+    options = ("--window", "1024", "--reference", "ch1")
+    code, out, err = run("unmix", path, *options, "--out-dir", tmp_path / "sources")
+    assert (code, err) == (0, "")
+    assert "64.0 ms, which the files do not have" in " ".join(out.split())
+    assert "0.06 s: start, 2 sources from 2 channels" in out
+    sources = separated(tmp_path / "sources", 2)
+    np.testing.assert_allclose(sources.sum(axis=1), room.channels[:, 0] / 10, atol=1e-6)
+    late, images = slice(7 * RATE, None), room.images[7 * RATE :, 0]
+    matched = metrics.matched_to(sources[late], images)
+    before = metrics.si_sdr(np.repeat(room.channels[late, :1], 2, axis=1), images)
+    assert (metrics.si_sdr(sources[late][:, matched], images) - before).min() > 8
+    page = tmp_path / "x.html"
+    run("unmix", path, *options, "--out-dir", tmp_path / "again", "--write", "csv", "--json", "--report", page)
+    assert page.read_text("utf-8").count("<image") == 4
+    table = np.loadtxt(tmp_path / "again" / "sources.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table, sources, atol=1e-6)
+
+
+def test_options_that_contradict_a_window_are_told(run, mixture, tmp_path):
+    options = ("unmix", mixture, "--out-dir", tmp_path / "sources", "--window", "512")
+    assert "at most the 4 channels, not 5" in failure(run, *options, "--sources", "5")
+    assert "--mode sample: with --window" in failure(run, *options, "--mode", "sample")
+    assert "window must be a power of two" in failure(run, *options[:-1], "500")
+    short = recording(tmp_path / "short.wav", HEARD[:300])
+    assert "512 samples that are not silence are needed, and 300" in failure(run, *options[:1], short, *options[2:])
 
 
 def test_a_page_tells_what_was_separated_and_shows_it(run, mixture, tmp_path):
@@ -382,6 +413,23 @@ def test_a_run_writes_sources_and_goes_on_after_a_stop_as_if_there_had_been_none
     table = pq.read_table(tmp_path / "whole" / "table")
     assert table.column_names == ["file", "record", "source_1", "source_2", "source_3", "source_4"]
     np.testing.assert_allclose(np.nan_to_num(table["source_2"].to_numpy()), sources[:, 1], atol=1e-6)
+
+
+def test_a_run_in_a_room_with_echoes_goes_on_likewise(run, tmp_path):
+    room = heard_in_a_room(demo.recordings()[: 4 * RATE, :2], 2, 0.05, RATE, 1)
+    path = recording(tmp_path / "room.wav", room.channels / 10)
+    for name in ("whole", "parts"):
+        config = config_of(tmp_path, path, name=name)
+        echoed = 'type = "convolutive-unmixing"\nn_components = 2\nwindow = 256\nreference = 1'
+        config.write_text(config.read_text().replace('type = "signal-unmixing"\nn_components = 4', echoed))
+        assert name == "whole" or run("run", config, "--max-records", "31000")[0] == 0
+        assert run("run", config)[0] == 0
+    whole, parts = (separated(tmp_path / name / "sources", 2) for name in ("whole", "parts"))
+    np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_allclose(whole.sum(axis=1)[2000:], room.channels[2000 - 256 : -256, 1] / 10, atol=1e-6)
+    code, out, _ = run("show", tmp_path / "whole", "--json")
+    assert code == 0
+    assert np.shape(json.loads(out)["params"]["unmixing"]) == (2, 128, 2, 2)
 
 
 def test_the_config_that_ships_separates_a_recording(run, mixture, tmp_path):

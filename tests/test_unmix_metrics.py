@@ -186,3 +186,22 @@ def test_labels_and_block_times():
 def test_shapes_that_do_not_fit_are_told(call, told):
     with pytest.raises(InputError, match=told):
         call()
+
+
+def test_the_filtered_sdr_is_that_of_the_explicit_least_squares_fit():
+    rng = np.random.default_rng(3)
+    s, taps, n = rng.normal(size=(400, 2)), 7, 400
+    estimate = np.stack([np.convolve(s[:, k], rng.normal(size=5))[:n] for k in range(2)], axis=1)
+    estimate += 0.3 * rng.normal(size=(n, 2))
+    expected = []
+    for k in range(2):
+        delayed = np.stack([np.r_[np.zeros(i), s[:, k], np.zeros(taps - i)] for i in range(taps)], axis=1)
+        padded = np.r_[estimate[:, k], np.zeros(taps)]
+        fit = delayed @ np.linalg.lstsq(delayed, padded)[0]
+        expected.append(10 * np.log10((fit @ fit) / ((padded - fit) @ (padded - fit))))
+    np.testing.assert_allclose(metrics.filtered_sdr(estimate, s, taps), expected, rtol=1e-6)
+    assert metrics.filtered_sdr(estimate[:, 0], s[:, 0], taps) == pytest.approx(expected[0])
+    assert metrics.filtered_sdr(np.zeros(9), np.ones(9), 2) == -np.inf
+    assert metrics.filtered_sdr(np.r_[0, s[:-1, 0]], np.r_[s[:-1, 0], 0.0], 3) > 60
+    with pytest.raises(InputError, match="must both be"):
+        metrics.filtered_sdr(np.ones(3), np.ones(4))

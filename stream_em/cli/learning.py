@@ -25,6 +25,16 @@ def compile_unmixer(sources: Sources = "block") -> float:
     return time.perf_counter() - begin
 
 
+def compile_convolutive() -> float:
+    """Do the same for an unmixer of signals with echoes."""
+    from stream_em.unmixing.convolutive import ConvolutiveUnmixer
+
+    begin = time.perf_counter()
+    with console(stderr=True).status("compiling kernels (first time only)…"):
+        ConvolutiveUnmixer(window=64).process(np.random.default_rng(0).normal(size=(512, 2)))
+    return time.perf_counter() - begin
+
+
 def compile_kernels(model: Settings, robust: float | None = None) -> float:
     """Load the model's compiled functions, or compile them the first time; return the seconds it took."""
     begin = time.perf_counter()

@@ -19,6 +19,7 @@ from stream_em.sinks.interface import Sink
 from stream_em.sinks.wav import WavSink
 from stream_em.streams.ahead import read_patiently
 from stream_em.unmixing.channels import ChannelCheck
+from stream_em.unmixing.convolutive import ConvolutiveUnmixer
 from stream_em.unmixing.metrics import BlockTimes, block_times
 from stream_em.unmixing.unmixer import Unmixer
 
@@ -71,19 +72,20 @@ def _table_name(kind: str) -> str:
 class Separation:
     """One signal on its way through an unmixer into a sink."""
 
-    def __init__(self, signal: Signal, unmixer: Unmixer, sink: Sink, folder: Path) -> None:
+    def __init__(self, signal: Signal, unmixer: Unmixer | ConvolutiveUnmixer, sink: Sink, folder: Path) -> None:
         self.signal = signal
         self.folder = folder
         self.unmixer = unmixer
         self.check = ChannelCheck(signal.source.fields)
         self._width = unmixer.settings.n_components or len(signal.source.fields)
+        self._early = unmixer.latency.samples
         self.samples = 0
         self._heard = False
         self.seconds = 0.0
         self.stopped = False
         self.times: list[float] = []
         self.notes: list[str] = []
-        self.watch: Callable[[float, FloatArray, FloatArray, Unmixer], None] | None = None
+        self.watch: Callable[[float, FloatArray, FloatArray, Unmixer | ConvolutiveUnmixer], None] | None = None
         self._sink = sink
         self._flushed = time.monotonic()
 
@@ -109,6 +111,7 @@ class Separation:
                     self.take(block.values)
                     note = f"{self.samples / self.signal.rate:,.1f} s of signal"
                     progress.update(task, completed=self.signal.source.bytes_read, note=note)
+                self._finish()
             finally:
                 # What was separated before the source failed is whole.
                 self._sink.flush()
@@ -124,7 +127,7 @@ class Separation:
     @property
     def n_sources(self) -> int:
         """The number of sources that the channels allow; 0 before anything was learned."""
-        return 0 if self.unmixer.engine is None else len(self.unmixer.unmixing)
+        return 0 if self.unmixer.engine is None else self.unmixer.engine.model.n_components
 
     def chunk_times(self) -> BlockTimes:
         """Return how long a chunk took: median, 99 %, longest."""
@@ -147,17 +150,29 @@ class Separation:
             self.times.append(time.perf_counter() - begin)
         if self.watch is not None:
             self.watch(self.samples / self.signal.rate, values, sources, self.unmixer)
-        self._heard = self._heard or bool(sources.any())
-        self._sink.write({f"source_{k + 1}": np.ascontiguousarray(sources[:, k]) for k in range(self._width)})
+        self._heard = self._heard or bool(np.nan_to_num(values).any())
+        self._write(sources)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._sink.flush()
             self._flushed = time.monotonic()
+
+    def _write(self, sources: FloatArray) -> None:
+        """Write (n, K) sources but for what came before the first sample: files begin as the signal does."""
+        cut = min(self._early, len(sources))
+        self._early -= cut
+        if cut < len(sources):
+            self._sink.write({f"source_{k + 1}": np.ascontiguousarray(sources[cut:, k]) for k in range(self._width)})
+
+    def _finish(self) -> None:
+        """Write the sources that are still on their way."""
+        if isinstance(self.unmixer, ConvolutiveUnmixer) and self.unmixer.engine is not None:
+            self._write(self.unmixer.flush())
 
 
 def lines_of(separation: Separation) -> dict[str, str]:
     """Return what was separated and how fast, in words."""
     rate, fields, took = separation.signal.rate, separation.signal.source.fields, separation.chunk_times()
-    return {
+    lines = {
         "channels": f"{len(fields)}: {', '.join(fields)}",
         "sources": f"{separation.n_sources}, in {separation.folder}",
         "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
@@ -165,6 +180,8 @@ def lines_of(separation: Separation) -> dict[str, str]:
         "computing": f"{100 * separation.unmixer.real_time_factor:.2f} % of real time;"
         f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
     }
+    late = separation.unmixer.latency.samples
+    return lines | ({"latency": f"{1000 * late / rate:.1f} ms, which the files do not have"} if late else {})
 
 
 def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
@@ -179,6 +196,7 @@ def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
             "sample_rate": rate,
             "samples": separation.samples,
             "seconds": separation.seconds,
+            "latency_samples": unmixer.latency.samples,
             "real_time_factor": unmixer.real_time_factor,
             "chunk_seconds": separation.chunk_times()._asdict(),
             "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],

@@ -45,7 +45,7 @@ def print_report(target: Console, learner: Learner, averaged: bool, more: dict[s
     params = (learner.averaged_params if averaged else learner.params)._asdict()
     target.print(_components(learner, params))
     for name, value in params.items():
-        if name != "covariances" and name != "means" and np.ndim(value) > 1:
+        if name != "covariances" and name != "means" and np.ndim(value) == 2:
             target.print(_matrix(name, np.asarray(value)))
     target.print(
         facts(

@@ -32,7 +32,18 @@ def unmix(
     ] = "block",
     reference: Annotated[
         str | None,
-        typer.Option(metavar="CHANNEL", help="Sources as loud as they are there [default: over all channels]."),
+        typer.Option(
+            metavar="CHANNEL",
+            help="Sources as they are there [default: as loud as over all channels; with --window each at another].",
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SAMPLES",
+            help="For echoes, as in a room: frames of so many samples, a power of two, about as long as the echoes last"
+            " (1024 at 16 kHz) [default: no echoes].",
+        ),
     ] = None,
     detect: Annotated[
         bool, typer.Option("--detect/--no-detect", help="Notice that the mixing has changed, and learn it anew.")
@@ -59,13 +70,12 @@ def unmix(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
 ) -> None:
     """Separate superimposed signals while they are read, faster than they sound, in constant memory."""
-    from stream_em.cli.learning import compile_unmixer
-    from stream_em.cli.opensignal import mode_named, open_signal
+    from stream_em.cli.opensignal import open_signal
     from stream_em.cli.separation import Separation, prepared, told
     from stream_em.cli.signals import stopped_by_signals
+    from stream_em.cli.unmixers import unmixer_for
     from stream_em.cli.unmixpicture import Remembered, check_picture, save_picture
     from stream_em.cli.unmixreport import check_page, save_page
-    from stream_em.unmixing.unmixer import Unmixer
 
     names = [name.strip() for name in fields.split(",")] if fields is not None else None
     if picture is not None:
@@ -74,16 +84,10 @@ def unmix(
         check_page(report)
     opened = open_signal(data, names, format, sample_rate, channels, dtype)
     with opened.source as source:
-        unmixer = Unmixer(
-            sources,
-            sources=mode_named(mode),
-            detect=detect,
-            reference=None if reference is None else opened.channel(reference),
-            sample_rate=opened.rate,
-        )
+        unmixer, compiled = unmixer_for(opened, sources, mode, reference, detect, window)
         seen = None if picture is None and report is None else Remembered(source.fields, opened.rate)
         with prepared(out_dir, write, opened.rate, force, data) as sink:
-            compile_unmixer(unmixer.settings.sources)
+            compiled()
             separation = Separation(opened, unmixer, sink, out_dir)
             separation.watch = None if seen is None else seen.look
             with stopped_by_signals(separation.stop):

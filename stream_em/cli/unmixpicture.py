@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from stream_em.errors import InputError
 from stream_em.report.separation import Axis, Curve, Row, save_separation
 from stream_em.report.style import require_matplotlib
 from stream_em.sinks.disk import writing
+from stream_em.unmixing.convolutive import ConvolutiveUnmixer
 from stream_em.unmixing.metrics import interference_to_signal
 from stream_em.unmixing.unmixer import Unmixer
 
@@ -21,6 +23,7 @@ MOST_LOOKED_AT = 1 << 19
 """So many numbers of unmixing matrices are kept (4 MB); then every other look is dropped."""
 MOST_SIGNALS = 8
 """So many channels and sources are drawn; more could not be told apart."""
+LEAST_POWER = 1e-30
 SETTLED = Axis(
     "How much of the others was left in each source, if the last unmixing is right: lower is better",
     "interference to signal, dB",
@@ -36,11 +39,11 @@ class Remembered:
         self._channels = channels
         self._recent: deque[tuple[FloatArray, FloatArray]] = deque()
         self._kept = 0
-        self._looks: list[tuple[float, FloatArray]] = []
-        self._mixing: FloatArray | None = None
+        self._looks: list[tuple[float, Any]] = []
+        self._mixing: Any = None
         self._every = LOOK_SECONDS
 
-    def look(self, at: float, values: FloatArray, sources: FloatArray, unmixer: Unmixer) -> None:
+    def look(self, at: float, values: FloatArray, sources: FloatArray, unmixer: Unmixer | ConvolutiveUnmixer) -> None:
         """Take the next (n, D) values and (n, K) sources, which end `at` seconds."""
         self._recent.append((values[:, :MOST_SIGNALS].copy(), sources[:, :MOST_SIGNALS].copy()))
         self._kept += len(values)
@@ -58,7 +61,7 @@ class Remembered:
             return []
         # The last one has nothing left, by definition.
         looks, mixing = self._looks[:-1], self._mixing
-        left = [interference_to_signal(unmixing, mixing) for _, unmixing in looks]
+        left = [_left(unmixing, mixing) for _, unmixing in looks]
         return [Curve("", np.array([at for at, _ in looks]), np.array(left))]
 
     def rows(self) -> tuple[Row, Row]:
@@ -69,6 +72,16 @@ class Remembered:
             Row("before", self._channels[:MOST_SIGNALS], heard[last]),
             Row("after", [f"source {k + 1}" for k in range(sources.shape[1])], sources[last]),
         )
+
+
+def _left(unmixing: Any, mixing: Any) -> float:
+    """Return the interference-to-signal ratio in dB; of matrices (F, K, D) at F frequencies the median over these."""
+    if mixing.ndim == 2:
+        return interference_to_signal(unmixing, mixing)
+    power = np.abs(unmixing @ mixing) ** 2
+    own = np.diagonal(power, axis1=1, axis2=2)
+    ratio = np.median((power.sum(axis=2) - own) / np.maximum(own, LEAST_POWER))
+    return float(10 * np.log10(max(ratio, LEAST_POWER)))
 
 
 def check_picture(path: Path) -> None:

@@ -15,7 +15,7 @@ def warm(
     """Compile what the models need, so that no later command has to wait for it."""
     import typing
 
-    from stream_em.cli.learning import compile_kernels
+    from stream_em.cli.learning import compile_convolutive, compile_kernels, compile_unmixer
     from stream_em.configfile import load_config
     from stream_em.emissions.gaussian import CovarianceType
     from stream_em.models import all_models
@@ -33,4 +33,6 @@ def warm(
                 chosen.append(kind())
     for model in chosen:
         described = " ".join(filter(None, [model.name, getattr(model, "covariance_type", "")]))
-        print(f"{described}: {compile_kernels(model, robust):.1f} s")
+        print(f"{described}: {compile_kernels(model, robust if model.tells_surprise else None):.1f} s")
+    if config is None:
+        print(f"unmix: {compile_unmixer() + compile_convolutive():.1f} s")

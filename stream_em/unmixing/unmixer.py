@@ -57,7 +57,7 @@ class Latency(NamedTuple):
     """How long the sources of a chunk take."""
 
     samples: int
-    """By how many samples they are behind their channels: none."""
+    """By how many samples they are behind their channels."""
     median: float
     """Seconds that a call of `process` takes, over the latest thousand."""
     worst: float
