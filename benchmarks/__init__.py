@@ -13,6 +13,7 @@ THEMES = (
     "tracking",
     "chain",
     "unmixing",
+    "factorization",
     "files",
     "pipeline",
     "kafka",

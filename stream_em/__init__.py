@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stream_em.learning.state import Event
     from stream_em.models.gaussian_mixture import GaussianMixture
     from stream_em.models.hidden_markov import HiddenMarkov
+    from stream_em.models.nonnegative_factorization import NonnegativeFactorization
     from stream_em.models.signal_unmixing import SignalUnmixing
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
@@ -50,6 +51,7 @@ _HOMES = {
     "HiddenMarkov": "models.hidden_markov",
     "InputError": "errors",
     "Learner": "learning.learner",
+    "NonnegativeFactorization": "models.nonnegative_factorization",
     "OutsideError": "errors",
     "SignalUnmixing": "models.signal_unmixing",
     "Stepsize": "stepsize",
@@ -67,6 +69,7 @@ __all__ = [
     "HiddenMarkov",
     "InputError",
     "Learner",
+    "NonnegativeFactorization",
     "OutsideError",
     "SignalUnmixing",
     "Stepsize",

@@ -257,7 +257,10 @@ class Feed:
     def _needed(self) -> int:
         if self.warmup is not None:
             return self.warmup
-        return max(enough_records(self.model.n_components, max(1, len(self.names))), SHORTEST_WARMUP)
+        return max(
+            enough_records(self.model.n_components, self.model.counted_features(max(1, len(self.names)))),
+            SHORTEST_WARMUP,
+        )
 
     def _set_due(self) -> None:
         if self.warm:

@@ -11,6 +11,7 @@ from stream_em.errors import InputError
 
 MOST_COMPONENTS = 10_000
 STRONGEST_PRIOR = 1e12
+START_GAIN = 1e-6
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +80,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How many features a record needs at least."""
         return 1
 
+    def counted_features(self, n_features: int) -> int:
+        """Return how many features count where records are counted per component and feature."""
+        return n_features
+
+    def check_records(self, records: FloatArray) -> None:
+        """Raise `InputError` for (n, D) records that this model cannot have."""
+
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
         raise NotImplementedError
@@ -109,6 +117,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return a parameter vector in the units of the records (n, D) with weights (n,), all components alike."""
         raise NotImplementedError
+
+    def another_start(
+        self, sized: Any, records: FloatArray, weights: FloatArray, rng: np.random.Generator
+    ) -> FloatArray | None:
+        """Return a random start where records cannot be assigned; None if there is no other than `unit_theta`."""
+        return None
+
+    def start_gain(self, records: FloatArray) -> float:
+        """Return the gain of an EM iteration in nats a record below which a start has converged on (n, D) records."""
+        return START_GAIN
 
     def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
         """Set the parameter vector from named parameters in the records' units."""
