@@ -14,6 +14,7 @@ THEMES = (
     "chain",
     "unmixing",
     "factorization",
+    "sinusoids",
     "files",
     "pipeline",
     "kafka",

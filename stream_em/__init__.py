@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from stream_em.models.hidden_markov import HiddenMarkov
     from stream_em.models.nonnegative_factorization import NonnegativeFactorization
     from stream_em.models.signal_unmixing import SignalUnmixing
+    from stream_em.models.superimposed_sinusoids import SuperimposedSinusoids
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
     from stream_em.streams.records import Block
@@ -55,6 +56,7 @@ _HOMES = {
     "OutsideError": "errors",
     "SignalUnmixing": "models.signal_unmixing",
     "Stepsize": "stepsize",
+    "SuperimposedSinusoids": "models.superimposed_sinusoids",
     "Unmixer": "unmixing.unmixer",
     "batch_em": "learning.batch",
     "open_source": "streams.files",
@@ -73,6 +75,7 @@ __all__ = [
     "OutsideError",
     "SignalUnmixing",
     "Stepsize",
+    "SuperimposedSinusoids",
     "Unmixer",
     "__version__",
     "batch_em",

@@ -29,5 +29,8 @@ def compile_kernels(model: Settings, robust: float | None = None) -> float:
     begin = time.perf_counter()
     small = msgspec.structs.replace(model, n_components=2, frozen=())
     with console(stderr=True).status("compiling kernels (first time only)…"):
-        Learner(small, starts=1, warmup=32, robust=robust).learn(np.arange(128.0).reshape(64, 2) % 7)
+        records = np.arange(128.0).reshape(64, 2) % 7
+        Learner(small, starts=1, warmup=32, robust=robust).learn(
+            np.ascontiguousarray(records[:, : small.most_features])
+        )
     return time.perf_counter() - begin

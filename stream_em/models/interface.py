@@ -80,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How many features a record needs at least."""
         return 1
 
+    @property
+    def most_features(self) -> int | None:
+        """How many features a record may have at most; None if there is no limit."""
+        return None
+
     def counted_features(self, n_features: int) -> int:
         """Return how many features count where records are counted per component and feature."""
         return n_features
