@@ -5,10 +5,11 @@ Losses are those of scikit-learn (half the deviance), with activations that are 
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.decomposition import MiniBatchNMF
+from sklearn.decomposition import MiniBatchNMF, non_negative_factorization
 from sklearn.decomposition._nmf import _beta_divergence
 
 from benchmarks.rows import Row, alternated, faster, seconds
@@ -24,6 +25,7 @@ FORGETTING = (0.7, 1.0)
 
 def run(quick: bool) -> Iterator[Row]:
     """Yield for each data set the held-out loss after one pass, with one start and with eight, and the time."""
+    yield from activations(quick)
     for name, X, K, beta_loss in panel(quick):
         order = np.random.default_rng(0).permutation(len(X))
         train, test = np.ascontiguousarray(X[order[len(X) // 10 :]]), np.ascontiguousarray(X[order[: len(X) // 10]])
@@ -56,6 +58,35 @@ def as_long(
     passes = max(1, round(times[0] / times[1]))
     theirs = held_out(model, peer(model, train, factor, passes), test)
     return Row(name, loss, theirs, loss / theirs, "<= 1.0", "nats", f"{passes} passes of the peer")
+
+
+def activations(quick: bool) -> Iterator[Row]:
+    """Yield the time of equally many updates of the activations, components given, against scikit-learn's."""
+    X, K, n_inner = np.sqrt(spectrogram(50 if quick else 1000)), 16, 30
+    components = np.random.default_rng(0).dirichlet(np.ones(X.shape[1]), K)
+    for beta_loss, data in (("kullback-leibler", X), ("itakura-saito", X**2)):
+        model = NonnegativeFactorization(n_components=K, beta_loss=beta_loss, n_inner=n_inner, tolerance=0.0)
+        learner = Learner(model, params=NonnegativeFactorizationParams(components, np.ones(K)))
+        peer = partial(
+            non_negative_factorization, data, H=components, n_components=K, init="custom", update_H=False,
+            solver="mu", beta_loss=beta_loss, max_iter=n_inner, tol=0.0,
+        )  # fmt: skip
+        learner.posterior(data)
+        times = alternated(
+            lambda learner=learner, data=data: learner.posterior(data),
+            peer,
+            1 if quick else ROUNDS,
+        )
+        # Two products of (n, K) and (n, F) an update and two for the means after it, three if powers are seen.
+        flops = 2.0 * data.size * K * ((2 if model.counts else 3) * n_inner + 1)
+        note = f"{flops / min(times[0]) / 1e9:.1f} GFLOP/s in products alone"
+        yield faster(
+            f"{n_inner} updates of activations, {beta_loss}, {len(data):,} x {data.shape[1]}, K {K}",
+            times,
+            "",
+            "ms",
+            note,
+        )
 
 
 def panel(quick: bool) -> Iterator[tuple[str, np.ndarray, int, str]]:

@@ -282,3 +282,27 @@ def test_the_command_line(tmp_path, run):
     code, text, _ = run("score", out, data)
     assert code == 0
     assert text.count("\n") == 6001
+
+
+def test_memories_grow_a_hundredfold_at_most_and_frozen_ones_stay():
+    y, _ = steady(6000, 0.0512, 20, 3)
+    found = sem.batch_em(sem.SuperimposedSinusoids(n_components=1, memory=20.0), y, max_iter=50)
+    assert found.params.memories[0] <= 2000.0 * (1 + 1e-9)
+    frozen = sem.SuperimposedSinusoids(n_components=1, memory=20.0, frozen=("frequencies", "dampings", "memories"))
+    start = Params(np.array([0.0513]), np.array([0.01]), np.array([30.0]), np.ones(1), np.ones(1), np.zeros(1))
+    learner = sem.Learner(frozen, params=start)
+    learner.learn(y)
+    for name in frozen.frozen:
+        assert getattr(learner.params, name) == pytest.approx(getattr(start, name), rel=1e-12)
+    assert learner.params.noise[0] < 0.2
+
+
+def test_lines_that_stay_raise_no_alarm():
+    t, rng = np.arange(60_000), np.random.default_rng(4)
+    y = np.cos(2 * np.pi * 0.05 * t) + 0.5 * np.cos(2 * np.pi * 0.11 * t) + 0.3 * rng.normal(size=len(t))
+    learner = sem.Learner(sem.SuperimposedSinusoids(n_components=2), drift=sem.DriftSettings())
+    learner.learn(y)
+    assert not [event for event in learner.events if event.kind == "drift"]
+    learner.learn(np.cos(2 * np.pi * 0.07 * t[:20_000]) + 0.3 * rng.normal(size=20_000))
+    assert [event for event in learner.events if event.kind == "drift"]
+    assert learner.params.frequencies[learner.params.amplitudes.argmax()] == pytest.approx(0.07, abs=1e-4)

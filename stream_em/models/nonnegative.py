@@ -213,8 +213,8 @@ def _ratios(model, x, seen, holes, v, ratio):
         values, means, out = x[t], v[t], ratio[t]
         if model.counts:
             for f in range(F):
-                mean = means[f] if means[f] > SMALLEST else SMALLEST
-                out[f] = values[f] / mean
+                inverse = 1.0 / means[f] if means[f] > SMALLEST else 1.0 / SMALLEST
+                out[f] = values[f] * inverse
         else:
             for f in range(F):
                 inverse = 1.0 / means[f] if means[f] > 1e-100 else 1e100

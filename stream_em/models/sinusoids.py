@@ -29,17 +29,19 @@ LONGEST_TURN = 0.1
 """Radians a record that an angle moves in one step at most."""
 LARGEST_GROWTH = 0.5
 """Of the logarithm of a gain in one step."""
-SMALLEST_RATIO, LARGEST_STATE_NOISE = 2e-14, 1.0
+SMALLEST_RATIO, LARGEST_RATIO = 2e-14, 1.0
+"""Of the state's noise to that of the observation."""
 SMALLEST_NOISE = 1e-24
 
 
 class Sinusoids(NamedTuple):
-    """Sizes and settings."""
+    """Sizes and settings; no ratio of the two noises becomes less than `least_ratio` by learning."""
 
     n_components: int
     learn_angles: int
     learn_dampings: int
     learn_ratios: int
+    least_ratio: float
 
 
 class SinusoidsParams(NamedTuple):
@@ -129,8 +131,9 @@ def _(model, stats, n_records, params):
             step[GAIN] = min(max(step[GAIN], -LARGEST_GROWTH), LARGEST_GROWTH)
             bank.angles[k] += step[ANGLE]
             bank.dampings[k] += step[DAMPING]
-            ratio = bank.ratios[k] * np.exp(2.0 * step[GAIN])
-            bank.ratios[k] = min(max(ratio, SMALLEST_RATIO), LARGEST_STATE_NOISE)
+            if model.learn_ratios:
+                ratio = bank.ratios[k] * np.exp(2.0 * step[GAIN])
+                bank.ratios[k] = min(max(ratio, model.least_ratio), LARGEST_RATIO)
             # Where the phasors would be now, had the parameters always been these.
             for a in range(3):
                 row = state.slopes[3 * k + a]

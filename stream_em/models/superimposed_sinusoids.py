@@ -11,9 +11,11 @@ from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
 from stream_em.models.interface import Settings
 from stream_em.models.periodogram import find_lines
-from stream_em.models.sinusoids import LARGEST_STATE_NOISE, SMALLEST_NOISE, SMALLEST_RATIO, Sinusoids
+from stream_em.models.sinusoids import LARGEST_RATIO, SMALLEST_NOISE, SMALLEST_RATIO, Sinusoids
 
 SHORTEST_MEMORY, LONGEST_MEMORY = 2.0, 1e7
+MOST_GROWN = 100.0
+"""A memory grows to so many times the one given at most: one that were endless would never find a line again."""
 COUNTED = 100
 """A line counts like so many features: only thousands of records tell it from its neighbours."""
 
@@ -39,10 +41,10 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
     """One signal as a sum of damped or steady lines in white noise, followed as they move; NaN is a missing sample.
 
     Frequencies are told in Hz with the `sample_rate` of the signal, in cycles a record without. A line's phase and
-    amplitude wander: a `memory` of records tells of them, first the one given, then what fits. So at most half as many
-    records later a line is known again after a jump. Parameters named in `frozen` ("frequencies", "dampings",
-    "memories") keep their starting values. What is told of a record are the lines in it, (n, K), given the records up
-    to its own; their sum is what there is of the signal without noise.
+    amplitude wander, so that only a `memory` of records tells of them: first the one given, then what fits, up to a
+    hundred times it. Where the rest of the signal is not white, as under speech, what fits is too short; freeze it.
+    Parameters named in `frozen` ("frequencies", "dampings", "memories") keep their starting values. What is told of a
+    record are the lines in it, (n, K), given the records up to its own; their sum is the signal without the noise.
 
     >>> SuperimposedSinusoids(n_components=3, sample_rate=8000.0).memory
     1000.0
@@ -69,8 +71,8 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         """Return the compiled form; raises `InputError` unless a record is one sample of one channel."""
         if n_features != 1:
             raise InputError(f"{self.name} is for one channel, not {n_features}; choose one field")
-        learned = [int(name not in self.frozen) for name in self.freezable]
-        return Sinusoids(self.n_components, *learned)
+        angles, dampings, ratios = (int(name not in self.frozen) for name in self.freezable)
+        return Sinusoids(self.n_components, angles, dampings, ratios, float(_ratio_of(MOST_GROWN * self.memory)))
 
     def counted_features(self, n_features: int) -> int:
         """Return how many features a sample counts like."""
@@ -156,10 +158,8 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         )
 
     def shares(self, posterior: FloatArray) -> FloatArray:
-        """Return the share (n, K) of each line in the power of all, given the lines (n, K)."""
-        powers = posterior**2
-        total = powers.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, powers / np.where(total > 0, total, 1.0), 1.0 / self.n_components))
+        """Return equal shares (n, K): those in the power of a record swing with the lines, which is no change."""
+        return np.full(posterior.shape, 1.0 / self.n_components)
 
     def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
         """Return equal shares (K,): all lines are in every record, and none can die."""
@@ -172,4 +172,4 @@ def _ratio_of(memory: Any) -> Any:
     Each tells with half the line's power on average of either of its two numbers, so that its variance settles at
     p² = 2 q r, and as of 2 / memory in units of r: q / r = 2 / memory².
     """
-    return np.clip(2.0 / np.square(memory), SMALLEST_RATIO, LARGEST_STATE_NOISE)
+    return np.clip(2.0 / np.square(memory), SMALLEST_RATIO, LARGEST_RATIO)
