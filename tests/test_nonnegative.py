@@ -1,18 +1,22 @@
 """Non-negative factorisation: the laws, the twin, scikit-learn, zeros and holes, what is refused, the command line."""
 
 import json
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import test_laws
 from models import Case
 from scipy.special import gammaln
 from sklearn.decomposition import NMF
 from sklearn.decomposition._nmf import _beta_divergence
+from sklearn.exceptions import ConvergenceWarning
 from twins_nonnegative import em_step
 
 import stream_em as sem
 from stream_em.em import e_step, maximise, model_sizes
+from stream_em.estimators import river, sklearn
 from stream_em.kernels.factorials import log_factorial_in_place
 from stream_em.models.nonnegative_factorization import NonnegativeFactorizationParams as Params
 
@@ -218,7 +222,7 @@ def test_negative_values_are_refused():
     X = np.ones((5, 3))
     X[3, 1] = -2.5
     for call in (learner.learn, learner.log_likelihood, lambda X: sem.batch_em(learner.model, X)):
-        with pytest.raises(sem.InputError, match=r"record 3, column 1: -2\.5 is negative"):
+        with pytest.raises(sem.InputError, match=r"Negative values in data: record 3, column 1 is -2\.5"):
             call(X)
     assert learner.count == 0
 
@@ -274,4 +278,40 @@ def test_the_command_line(tmp_path, run):
     data.write_text("a,b,c\n1,2,3\n1,-2,3\n")
     code, _, error = run("fit", data, "--model", "nonnegative-factorization")
     assert code == 2
-    assert "record 1, column 1: -2 is negative" in error
+    assert "record 1, column 1 is -2" in error
+
+
+def test_the_face_for_scikit_learn():
+    components, X = wide("kullback-leibler", 2000, 9)
+    batch = sklearn.NonnegativeFactorization(3, n_init=3, random_state=0, max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        activations = batch.fit_transform(X)
+    found = batch.components_[batch.components_[:, :3].argmax(axis=0)]
+    np.testing.assert_allclose(found, components, atol=0.03)
+    # Counts of about 75 a value are met to within three standard deviations.
+    assert np.abs(batch.inverse_transform(activations) - X).mean() < 3 * np.sqrt(X.mean())
+    online = sklearn.NonnegativeFactorization(3, random_state=0)
+    for part in np.split(X, 4):
+        online.partial_fit(part)
+    assert online.score(X) == pytest.approx(batch.score(X), rel=0.02)
+    assert list(online.get_feature_names_out()) == [f"nonnegativefactorization{k}" for k in range(3)]
+    assert sklearn.NonnegativeFactorization(max_iter=2, tol=1e9).fit(X[:100]).components_.shape == (12, 12)
+    with pytest.raises(sem.InputError, match="Negative values"):
+        online.transform(-X)
+
+
+def test_the_face_for_river():
+    _, X = wide("kullback-leibler", 1500, 10)
+    names = [f"x{i:02}" for i in range(12)]
+    model = river.NonnegativeFactorization(3)
+    for row in X[:200]:
+        model.learn_one(dict(zip(names, row, strict=True)))
+    model.learn_many(pd.DataFrame(X[200:], columns=names))
+    one = dict(zip(names, X[-1], strict=True))
+    activations = model.transform_one(one)
+    assert sum(activations.values()) == pytest.approx(X[-1].sum(), rel=1e-3)
+    assert np.isfinite(model.score_one(one))
+    with pytest.raises(sem.InputError, match="Negative values"):
+        model.learn_one(one | {"x00": -1.0})
+    assert model.features == names

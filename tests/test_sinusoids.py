@@ -12,6 +12,7 @@ from twins_sinusoids import Lines, kalman, m_step, one_step
 import stream_em as sem
 from stream_em.demo import recordings
 from stream_em.em import e_step, maximise, model_sizes, params_of, stats_of
+from stream_em.estimators import river, sklearn
 from stream_em.models.periodogram import find_lines
 from stream_em.models.superimposed_sinusoids import SuperimposedSinusoidsParams as Params
 
@@ -306,3 +307,22 @@ def test_lines_that_stay_raise_no_alarm():
     learner.learn(np.cos(2 * np.pi * 0.07 * t[:20_000]) + 0.3 * rng.normal(size=20_000))
     assert [event for event in learner.events if event.kind == "drift"]
     assert learner.params.frequencies[learner.params.amplitudes.argmax()] == pytest.approx(0.07, abs=1e-4)
+
+
+def test_the_faces_for_scikit_learn_and_river():
+    y, bound = steady(6000, 0.0512, 10, 4)
+    batch = sklearn.SuperimposedSinusoids(1, memory=1e5).fit(y[:, np.newaxis])
+    assert batch.frequencies_[0] == pytest.approx(0.0512, abs=5 * bound)
+    lines = batch.transform(y[:, np.newaxis])[:, 0]
+    assert np.corrcoef(lines[3000:], y[3000:])[0, 1] > 0.9
+    online = sklearn.SuperimposedSinusoids(1)
+    for part in np.split(y, 6):
+        online.partial_fit(part[:, np.newaxis])
+    assert online.frequencies_[0] == pytest.approx(0.0512, abs=1e-4)
+    one = river.SuperimposedSinusoids(1, warmup=1000)
+    for value in y[:2000]:
+        one.learn_one({"x": value})
+    assert one.params.frequencies[0] == pytest.approx(0.0512, abs=1e-4)
+    assert one.transform_one({"x": y[2000]})[0] == pytest.approx(y[2000], abs=1.0)
+    with pytest.raises(sem.InputError, match="a record has 1 feature, not also z"):
+        one.learn_one({"x": 1.0, "z": 2.0})

@@ -33,6 +33,7 @@ class Feed:
 
     def __init__(self, model: Settings, make: Callable[..., Learner], warmup: int | None) -> None:
         self.model = model
+        self._picky = type(model).check_records is not Settings.check_records
         self.make = make
         """Returns a new learner; takes `starts`, `warmup`, `inhibit` and `params` of `Learner`."""
         self.warmup = warmup
@@ -63,6 +64,8 @@ class Feed:
             self._check_weight(weight)
         n = self._n
         self._rows[n] = row
+        if self._picky:
+            self.model.check_records(self._rows[n : n + 1])
         self._weights[n] = weight
         self._n = n + 1
         if self.warm and len(self.names) > self._width:
@@ -73,6 +76,7 @@ class Feed:
     def learn_many(self, names: Sequence[Hashable], values: FloatArray, weights: Any = None) -> None:
         """Take the records (n, D) of a table whose columns have names."""
         rows = self._table(names, values, grow=True)
+        self.model.check_records(rows)
         counts = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
         if weights is not None:
             if counts.shape != (len(rows),):
@@ -172,6 +176,9 @@ class Feed:
         return [x.get(name, NAN) for name in self.names]
 
     def _add_columns(self, new: Any) -> None:
+        most = self.model.most_features
+        if most is not None and len(self.names) + len(new) > most:
+            raise InputError(f"{self.model.name}: a record has {most} feature, not also {min(map(str, new))}")
         # In an order of their own, so that it does not matter in which order a record names them.
         added = sorted(new, key=lambda name: (type(name).__name__, str(name)))
         self.names = [*self.names, *added]
@@ -212,6 +219,7 @@ class Feed:
         assert state is not None
         if rows.shape[1] > width:
             rows = np.ascontiguousarray(rows[:, :width])
+        self.model.check_records(rows)
         if not self.model.exchangeable:
             rows = np.concatenate([self._rows[self._scored : self._n, :width], rows])
         probabilities, log_likelihood = score(self.learner.sized, state.theta, state.s, rows)

@@ -90,7 +90,7 @@ class NonnegativeFactorization(Settings, frozen=True, forbid_unknown_fields=True
         if records.size and np.fmin.reduce(records, axis=None) < 0.0:
             row, column = np.argwhere(records < 0.0)[0]
             raise InputError(
-                f"record {row}, column {column}: {records[row, column]:g} is negative;"
+                f"Negative values in data: record {row}, column {column} is {records[row, column]:g};"
                 f" {self.name} needs values of 0 or more, or none (missing)"
             )
 
