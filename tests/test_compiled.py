@@ -23,8 +23,8 @@ class Count(event.Listener):
 event.register("numba:compile", Count())
 import stream_em as sem
 from stream_em.em import expect, maximise, online_em
-from models import CASES
-case = next(case for case in CASES if case.name == sys.argv[1])
+from models import CASES, OTHER_CASES
+case = next(case for case in CASES + OTHER_CASES if case.name == sys.argv[1])
 X = case.draw(np.random.default_rng(0), 300)
 X[::7, 0] = np.nan
 learner = sem.Learner(case.model, warmup=100, starts=1, refresh_every=50)
@@ -56,7 +56,9 @@ def run(name, **environment):
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("name", ["mixture-full", "mixture-diag", "chain-full", "chain-diag"])
+@pytest.mark.parametrize(
+    "name", ["mixture-full", "mixture-diag", "chain-full", "chain-diag", "kullback-leibler", "sinusoids"]
+)
 def test_compiled_code_is_cached_unique_and_the_same_without_compilation(name):
     run(name)
     second = run(name)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_laws
-from models import Case
+from models import COMPONENTS, nonnegative
 from scipy.special import gammaln
 from sklearn.decomposition import NMF
 from sklearn.decomposition._nmf import _beta_divergence
@@ -20,22 +20,8 @@ from stream_em.estimators import river, sklearn
 from stream_em.kernels.factorials import log_factorial_in_place
 from stream_em.models.nonnegative_factorization import NonnegativeFactorizationParams as Params
 
-COMPONENTS = np.array([[0.7, 0.2, 0.1], [0.05, 0.25, 0.7]])
 EXACT = {"n_inner": 20_000, "tolerance": 1e-12}
-
-
-def drawn(beta_loss, rng, n):
-    means = rng.gamma(1.0, 30.0, (n, 2)) @ COMPONENTS
-    return rng.poisson(means).astype(float) if beta_loss == "kullback-leibler" else rng.exponential(means)
-
-
-def case_of(beta_loss, **settings):
-    model = sem.NonnegativeFactorization(n_components=2, beta_loss=beta_loss, **settings)
-    params = Params(np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]), np.array([20.0, 30.0]))
-    return Case(beta_loss, model, params, lambda rng, n: drawn(beta_loss, rng, n), em_step)
-
-
-CASES = [case_of("kullback-leibler"), case_of("itakura-saito")]
+CASES = [nonnegative("kullback-leibler"), nonnegative("itakura-saito")]
 both = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -61,14 +47,14 @@ def test_learners_that_agree_on_a_start_merge(case):
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_batch_em_never_lowers_the_objective_of_counts(missing):
-    test_laws.test_batch_em_never_lowers_the_penalised_log_likelihood(case_of("kullback-leibler", **EXACT), missing)
+    test_laws.test_batch_em_never_lowers_the_penalised_log_likelihood(nonnegative("kullback-leibler", **EXACT), missing)
 
 
 @both
 def test_the_m_step_never_lowers_the_objective_at_the_same_activations(case):
     """For powers the activations have several local optima, and from one W to the next another may be found."""
     X = test_laws.drawn(case, missing=0.2)
-    model = case_of(case.name, components_prior=0.0).model
+    model = nonnegative(case.name, components_prior=0.0).model
     sized, theta = model.from_params(case.params)
     s, weights = np.zeros(model_sizes(sized)[3]), np.ones(len(X))
 
@@ -92,7 +78,7 @@ def test_the_m_step_never_lowers_the_objective_at_the_same_activations(case):
 
 @both
 def test_one_iteration_equals_the_twin(case):
-    exact = case_of(case.name, **EXACT)
+    exact = nonnegative(case.name, **EXACT)
     X = test_laws.drawn(case, 200, missing=0.2)
     weights = np.linspace(0.5, 2.0, 200) * ~np.isnan(X).all(axis=1)
     sized = exact.model.sized(3)
@@ -149,8 +135,8 @@ def test_components_are_found_again_online():
 
 def test_what_is_left_to_gain_is_bounded():
     """The criterion for counts: the log-likelihood lies within tolerance times the sum of the record of its maximum."""
-    X = drawn("kullback-leibler", np.random.default_rng(6), 500)
-    rough, exact = (case_of("kullback-leibler", n_inner=20_000, tolerance=t) for t in (1e-2, 1e-12))
+    X = CASES[0].draw(np.random.default_rng(6), 500)
+    rough, exact = (nonnegative("kullback-leibler", n_inner=20_000, tolerance=t) for t in (1e-2, 1e-12))
     got, best = (sem.Learner(case.model, params=case.params).log_likelihood(X) for case in (rough, exact))
     assert (got <= best + 1e-9).all()
     assert (got >= best - 1e-2 * X.sum(axis=1) - 1e-9).all()
@@ -198,7 +184,7 @@ def test_scaling_the_data_scales_the_activations(case):
 
 
 def test_a_component_without_a_part_is_started_anew():
-    X = drawn("kullback-leibler", np.random.default_rng(7), 3000)
+    X = CASES[0].draw(np.random.default_rng(7), 3000)
     components = np.array([[0.7, 0.2, 0.1], [0.05, 0.25, 0.7], [0.3, 0.4, 0.3]])
     params = Params(components, np.array([1.0, 1.0, 1.0]))
     learner = sem.Learner(sem.NonnegativeFactorization(n_components=3), params=params, refresh_every=16, inhibit=0)
@@ -263,7 +249,7 @@ def test_named_params_come_back(case):
 
 
 def test_the_command_line(tmp_path, run):
-    X = drawn("kullback-leibler", np.random.default_rng(8), 2000)
+    X = CASES[0].draw(np.random.default_rng(8), 2000)
     data, out = tmp_path / "counts.csv", tmp_path / "run"
     np.savetxt(data, X, fmt="%d", delimiter=",", header="a,b,c", comments="")
     code, text, _ = run("fit", data, "--model", "nonnegative-factorization", "--components", 2, "--out", out)

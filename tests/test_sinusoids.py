@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import test_laws
-from models import Case
+from models import sinusoids
 from scipy.stats import multivariate_normal
 from twins_sinusoids import Lines, kalman, m_step, one_step
 
@@ -16,23 +16,8 @@ from stream_em.estimators import river, sklearn
 from stream_em.models.periodogram import find_lines
 from stream_em.models.superimposed_sinusoids import SuperimposedSinusoidsParams as Params
 
-PARAMS = Params(
-    np.array([0.048, 0.175]),
-    np.array([1e-3, 2e-3]),
-    np.array([100.0, 200.0]),
-    np.array([1.0, 0.5]),
-    np.array([0.1]),
-    np.array([0.05]),
-)
-
-
-def two_lines(rng, n):
-    t = np.arange(n)
-    signal = np.cos(0.3 * t + 1.0) + 0.5 * np.cos(1.1 * t) + 0.1
-    return (signal + 0.3 * rng.normal(size=n))[:, np.newaxis]
-
-
-CASE = Case("sinusoids", sem.SuperimposedSinusoids(n_components=2), PARAMS, two_lines, kalman)
+CASE = sinusoids()
+PARAMS = CASE.params
 
 
 def steady(n, frequency, snr, seed):
