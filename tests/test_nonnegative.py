@@ -301,3 +301,20 @@ def test_the_face_for_river():
     with pytest.raises(sem.InputError, match="Negative values"):
         model.learn_one(one | {"x00": -1.0})
     assert model.features == names
+
+
+def test_a_change_of_the_components_is_acted_on():
+    rng = np.random.default_rng(11)
+    before, after = rng.dirichlet(np.full(12, 0.3), 3), rng.dirichlet(np.full(12, 0.3), 3)
+    activations = rng.gamma(1.0, 50.0, (14_000, 3))
+    X = np.concatenate([rng.poisson(activations[:8000] @ before), rng.poisson(activations[8000:] @ after)]).astype(
+        float
+    )
+    learner = sem.Learner(sem.NonnegativeFactorization(n_components=3), drift=sem.DriftSettings(), starts=2)
+    learner.learn(X[:8000])
+    assert not [event for event in learner.events if event.kind == "drift"]
+    learner.learn(X[8000:])
+    assert [event for event in learner.events if event.kind == "replaced"]
+    lasting = sem.Learner(sem.NonnegativeFactorization(n_components=3), starts=2)
+    lasting.learn(X)
+    assert learner.log_likelihood(X[8000:]).mean() > lasting.log_likelihood(X[8000:]).mean()

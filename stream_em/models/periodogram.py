@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.arrays import FloatArray
+from stream_em.arrays import BoolArray, FloatArray
 
 PADDING = 4
 """The periodogram is computed at so many points a bin."""
 ZOOMS, POINTS = 4, 9
 """A peak is looked for again among so many points about it, so often, each time between its neighbours."""
+PIECES = 256
+"""So many sums of a signal that is turned back by about its angle tell as much as all its values."""
+LEAST_SHARE = 1e-9
+"""Directions of less than this part of the largest are no lines of their own."""
 CYCLES = 2
 """Each line is looked for anew so often when all are known."""
 FEWEST = 16
@@ -39,22 +43,52 @@ def find_lines(y: FloatArray, n_lines: int) -> Found:
         spread = np.pi * (np.arange(n_lines) + 0.5) / n_lines
         power = float((y**2).sum() / max(seen.sum(), 1))
         return Found(spread, np.full(n_lines, power / n_lines), power)
-    times = np.arange(len(y), dtype=np.float64)
-    angles: list[float] = []
-    left = y
-    for _ in range(n_lines):
-        angles.append(_zoomed(left, times, _strongest(left)))
-        left = y - seen * _fitted(y, seen, times, angles).sum(axis=0)
+    lines = _Lines(y, seen)
+    for k in range(n_lines):
+        lines.place(k, _strongest(lines.left()))
+        lines.place(k, _zoomed(lines.alone(k), lines.angles[k]))
     for _ in range(CYCLES if n_lines > 1 else 0):
         for k in range(n_lines):
-            parts = _fitted(y, seen, times, angles)
-            alone = y - seen * (parts.sum(axis=0) - parts[k])
-            angles[k] = _zoomed(alone, times, angles[k])
-    parts = _fitted(y, seen, times, angles)
-    powers = 2.0 * (parts**2).mean(axis=1)
-    noise = float(((y - parts.sum(axis=0))[seen] ** 2).mean())
+            lines.place(k, _zoomed(lines.alone(k), lines.angles[k]))
+    powers = np.array([2.0 * (lines.part(k) ** 2).mean() for k in range(n_lines)])
+    noise = float((lines.left()[seen] ** 2).mean())
     order = np.argsort(-powers, kind="stable")
-    return Found(np.array(angles)[order], powers[order], noise)
+    return Found(np.array(lines.angles)[order], powers[order], noise)
+
+
+class _Lines:
+    """Lines that fit a signal (n,) together, where it was seen."""
+
+    def __init__(self, y: FloatArray, seen: BoolArray) -> None:
+        self._y, self._seen = y, seen
+        self._waves: FloatArray = np.empty((0, len(y)))
+        self._amplitudes: FloatArray = np.empty(0)
+        self.angles: list[float] = []
+
+    def place(self, k: int, angle: float) -> None:
+        """Set the angle of line k, or add one as the last, and fit all of them by least squares."""
+        phases = angle * np.arange(len(self._y))
+        pair = np.stack([np.cos(phases), np.sin(phases)])
+        if k == len(self.angles):
+            self.angles.append(angle)
+            self._waves = np.concatenate([self._waves, pair])
+        self.angles[k], self._waves[2 * k : 2 * k + 2] = angle, pair
+        gram = (self._waves * self._seen) @ self._waves.T
+        # Two lines may be the same, as in silence, where there is none.
+        self._amplitudes = np.asarray(np.linalg.lstsq(gram, self._waves @ self._y, LEAST_SHARE)[0], dtype=np.float64)
+
+    def part(self, k: int) -> FloatArray:
+        """Return line k (n,)."""
+        own = slice(2 * k, 2 * k + 2)
+        return np.asarray(self._amplitudes[own] @ self._waves[own])
+
+    def left(self) -> FloatArray:
+        """Return what is left of the signal without the lines, 0 where it was not seen."""
+        return np.asarray(self._y - self._seen * (self._amplitudes @ self._waves))
+
+    def alone(self, k: int) -> FloatArray:
+        """Return what is left without the lines but k."""
+        return self.left() + self._seen * self.part(k)
 
 
 def _strongest(y: FloatArray) -> float:
@@ -66,24 +100,20 @@ def _strongest(y: FloatArray) -> float:
     return float(2.0 * np.pi * int(power.argmax()) / length)
 
 
-def _zoomed(y: FloatArray, times: FloatArray, angle: float) -> float:
-    """Return the angle of the peak near an angle, to a thousandth of a bin."""
-    width = 2.0 * np.pi / len(y) / PADDING
-    least = 0.5 * np.pi / len(y)
+def _zoomed(y: FloatArray, angle: float) -> float:
+    """Return the angle of the peak near an angle, to a thousandth of a bin.
+
+    The signal is turned back by the angle, which leaves it so slow that sums over pieces of it are enough.
+    """
+    n = len(y)
+    slow = y * np.exp(-1j * angle * np.arange(n))
+    length = -(-n // PIECES)
+    sums = np.add.reduceat(slow, np.arange(0, n, length))
+    places = (np.arange(len(sums)) + 0.5) * length
+    offset, width = 0.0, 2.0 * np.pi / n / PADDING
     for _ in range(ZOOMS):
-        nearby = np.clip(angle + width * np.linspace(-1.0, 1.0, POINTS), least, np.pi - least)
-        power = [np.abs(np.exp(-1j * each * times) @ y) for each in nearby]
-        angle = float(nearby[int(np.argmax(power))])
+        nearby = offset + width * np.linspace(-1.0, 1.0, POINTS)
+        offset = float(nearby[int(np.argmax(np.abs(np.exp(-1j * np.outer(nearby, places)) @ sums)))])
         width *= 2.0 / (POINTS - 1)
-    return angle
-
-
-def _fitted(y: FloatArray, seen: FloatArray, times: FloatArray, angles: list[float]) -> FloatArray:
-    """Return the lines (K, n) that fit y best, where it was seen."""
-    phases = np.outer(angles, times)
-    waves = np.concatenate([np.cos(phases), np.sin(phases)])
-    gram = (waves * seen) @ waves.T
-    gram[np.diag_indices(len(gram))] *= 1.0 + 1e-9
-    amplitudes = np.linalg.solve(gram, waves @ y)
-    K = len(angles)
-    return np.asarray(amplitudes[:K, np.newaxis] * waves[:K] + amplitudes[K:, np.newaxis] * waves[K:])
+    least = 0.5 * np.pi / n
+    return float(np.clip(angle + offset, least, np.pi - least))

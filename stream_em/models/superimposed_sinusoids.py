@@ -16,6 +16,7 @@ from stream_em.models.sinusoids import LARGEST_RATIO, SMALLEST_NOISE, SMALLEST_R
 SHORTEST_MEMORY, LONGEST_MEMORY = 2.0, 1e7
 MOST_GROWN = 100.0
 """A memory grows to so many times the one given at most: one that were endless would never find a line again."""
+START_GAIN = 1e-5
 COUNTED = 100
 """A line counts like so many features: only thousands of records tell it from its neighbours."""
 
@@ -114,6 +115,10 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         bank.ratios[:] = _ratio_of(self.memory)
         maximise(sized, theta, np.empty(0), 0.0)
         return theta
+
+    def start_gain(self, records: FloatArray) -> float:
+        """Return the gain that counts: the lines are found before, and memories go on to grow online."""
+        return START_GAIN
 
     def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
         """Set theta from parameters in the records' units, or raise `InputError`."""
