@@ -167,8 +167,8 @@ class Config(Section, frozen=True):
                 f"snapshots.every_seconds: is at most {LONGEST_TRANSACTION_SECONDS / 2:g} with exactly_once,"
                 " because a transaction lasts until the next snapshot, and the broker aborts a longer one"
             )
-        if any(sink.what == "sources" for sink in self.sinks) and self.model.name != "signal-unmixing":
-            raise InputError("sinks: what = 'sources' needs a model of type signal-unmixing")
+        if any(sink.what == "sources" for sink in self.sinks) and not self.model.tells_signals:
+            raise InputError("sinks: what = 'sources' needs a model of type signal-unmixing or superimposed-sinusoids")
         rated = isinstance(self.source, FilesSource) and self.source.is_signal
         if not rated and any(sink.type == "wav" and sink.sample_rate is None for sink in self.sinks):
             raise InputError("sinks: sample_rate is missing: this source does not say how many records make a second")

@@ -1,9 +1,11 @@
 """Superimposed sinusoids: the twin, the laws that hold, the Cramér-Rao bound, drift, hum, silence, the command line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import test_laws
 from models import sinusoids
 from scipy.stats import multivariate_normal
@@ -164,19 +166,39 @@ def test_a_line_that_drifts_is_followed():
     assert np.abs(errors[10:]).max() < 2 * (500 + 64) * 0.005 / n + 5e-5
 
 
-def test_hum_is_told_apart_from_speech():
+def speech_and_hum():
     speech, rate = recordings()[:, 0], 16_000.0
     t = np.arange(len(speech)) / rate
-    hum = 0.4 * np.cos(2 * np.pi * 50.03 * t) + 0.12 * np.cos(2 * np.pi * 100.06 * t + 1.0)
+    return speech, 0.4 * np.cos(2 * np.pi * 50.03 * t) + 0.12 * np.cos(2 * np.pi * 100.06 * t + 1.0), rate
+
+
+def reduction(hum, lines):
+    """Return by how many decibels hum (n,) is reduced if lines (n, K) are taken from it, in the second half."""
+    late = slice(len(hum) // 2, None)
+    return 10 * np.log10((hum[late] ** 2).mean() / ((hum - lines.sum(axis=1))[late] ** 2).mean())
+
+
+def test_the_config_that_ships_tells_hum_apart(run, tmp_path):
+    speech, hum, rate = speech_and_hum()
+    data, folder = tmp_path / "recording.wav", tmp_path / "run"
+    soundfile.write(data, 0.1 * (speech + hum), int(rate), "FLOAT")
+    path = Path(sem.__file__).parents[1] / "configs" / "hum.toml"
+    settings = [f"source.path={data}", f"run.folder={folder}", "model.n_components=2", "model.frequencies=[50.0,100.0]"]
+    code, _, error = run("run", path, *(word for each in settings for word in ("--set", each)))
+    assert code == 0, error
+    lines = np.stack([soundfile.read(folder / "sources" / f"source_{k}.wav")[0] for k in (1, 2)], axis=1)
+    assert reduction(0.1 * hum, lines) > 30.0
+
+
+def test_hum_is_told_apart_from_speech():
+    speech, hum, rate = speech_and_hum()
     memory = 16_000.0
     model = sem.SuperimposedSinusoids(2, sample_rate=rate, memory=memory, frozen=("dampings", "memories"))
     start = Params(np.array([50.0, 100.0]), np.zeros(2), np.full(2, memory), np.full(2, 0.1), np.ones(1), np.zeros(1))
     learner = sem.Learner(model, params=start, stepsize=sem.Stepsize.constant(1 / 16_000))
     lines = np.empty((len(speech), 2))
     learner.learn(speech + hum, posterior=lines)
-    late = slice(len(speech) // 2, None)
-    left = hum - lines.sum(axis=1)
-    assert 10 * np.log10((hum[late] ** 2).mean() / (left[late] ** 2).mean()) > 30.0
+    assert reduction(hum, lines) > 30.0
     np.testing.assert_allclose(learner.params.frequencies, [50.03, 100.06], atol=0.02)
 
 
@@ -224,6 +246,8 @@ def test_named_params_come_back():
     [
         ({"sample_rate": 0.0}, "sample_rate must be"),
         ({"memory": 1.0}, "memory must be"),
+        ({"frequencies": (50.0,)}, "frequencies must be 2, one for each line, not 1"),
+        ({"frequencies": (0.1, 0.7)}, "half the sample rate"),
         ({"frozen": ("noise",)}, "frozen may name frequencies"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import time
 
-import msgspec
 import numpy as np
 
 from stream_em.cli.output import console
@@ -27,7 +26,7 @@ def compile_unmixer() -> float:
 def compile_kernels(model: Settings, robust: float | None = None) -> float:
     """Load the model's compiled functions, or compile them the first time; return the seconds it took."""
     begin = time.perf_counter()
-    small = msgspec.structs.replace(model, n_components=2, frozen=())
+    small = model.small()
     with console(stderr=True).status("compiling kernels (first time only)…"):
         records = np.arange(128.0).reshape(64, 2) % 7
         Learner(small, starts=1, warmup=32, robust=robust).learn(

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the order of the records does not matter."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
+    tells_signals: ClassVar[bool] = False
+    """Whether the hidden variables of the records are signals, which can be written as sound."""
     assignable: ClassVar[bool] = True
     """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
@@ -70,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lacking = [name for name in self.params_type._fields if not hasattr(params, name)]  # type: ignore[attr-defined]
         if lacking:
             raise InputError(f"{self.name}: params must be {self.params_type.__name__}; they have no {lacking[0]}")
+
+    def small(self) -> "Settings":
+        """Return a model of two components that runs the same compiled code."""
+        return msgspec.structs.replace(self, n_components=2, frozen=())
 
     def sized(self, n_features: int) -> Any:
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""

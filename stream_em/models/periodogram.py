@@ -25,7 +25,7 @@ FEWEST = 16
 
 
 class Found(NamedTuple):
-    """Lines of a signal, the strongest first."""
+    """Lines of a signal."""
 
     angles: FloatArray
     """(K,) in radians a record, between 0 and pi."""
@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 
 def find_lines(y: FloatArray, n_lines: int) -> Found:
-    """Return the strongest lines of a signal (n,) of mean 0, NaN where a value is missing."""
+    """Return the strongest lines of a signal (n,) of mean 0, NaN where a value is missing, the strongest first."""
     seen = ~np.isnan(y)
     y = np.where(seen, y, 0.0)
     if seen.sum() < max(FEWEST, 4 * n_lines):
@@ -50,10 +50,18 @@ def find_lines(y: FloatArray, n_lines: int) -> Found:
     for _ in range(CYCLES if n_lines > 1 else 0):
         for k in range(n_lines):
             lines.place(k, _zoomed(lines.alone(k), lines.angles[k]))
-    powers = np.array([2.0 * (lines.part(k) ** 2).mean() for k in range(n_lines)])
-    noise = float((lines.left()[seen] ** 2).mean())
-    order = np.argsort(-powers, kind="stable")
-    return Found(np.array(lines.angles)[order], powers[order], noise)
+    found = lines.found()
+    order = np.argsort(-found.powers, kind="stable")
+    return Found(found.angles[order], found.powers[order], found.noise)
+
+
+def fit_lines(y: FloatArray, angles: FloatArray) -> Found:
+    """Return the lines at given angles (K,) that fit a signal (n,) of mean 0 best, NaN where a value is missing."""
+    seen = ~np.isnan(y)
+    lines = _Lines(np.where(seen, y, 0.0), seen)
+    for k, angle in enumerate(angles.tolist()):
+        lines.place(k, angle)
+    return lines.found()
 
 
 class _Lines:
@@ -81,6 +89,12 @@ class _Lines:
         """Return line k (n,)."""
         own = slice(2 * k, 2 * k + 2)
         return np.asarray(self._amplitudes[own] @ self._waves[own])
+
+    def found(self) -> Found:
+        """Return the lines in their order."""
+        powers = np.array([2.0 * (self.part(k) ** 2).mean() for k in range(len(self.angles))])
+        left = self.left()[self._seen]
+        return Found(np.array(self.angles), powers, float((left**2).mean()) if len(left) else 0.0)
 
     def left(self) -> FloatArray:
         """Return what is left of the signal without the lines, 0 where it was not seen."""

@@ -54,6 +54,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
     exchangeable: ClassVar[bool] = False
+    tells_signals: ClassVar[bool] = True
     assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:

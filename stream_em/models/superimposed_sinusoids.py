@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 
 from stream_em.arrays import FloatArray
@@ -10,7 +11,7 @@ from stream_em.emissions.gaussian import checked
 from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
 from stream_em.models.interface import Settings
-from stream_em.models.periodogram import find_lines
+from stream_em.models.periodogram import find_lines, fit_lines
 from stream_em.models.sinusoids import LARGEST_RATIO, SMALLEST_NOISE, SMALLEST_RATIO, Sinusoids
 
 SHORTEST_MEMORY, LONGEST_MEMORY = 2.0, 1e7
@@ -41,7 +42,8 @@ class SuperimposedSinusoidsParams(NamedTuple):
 class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
     """One signal as a sum of damped or steady lines in white noise, followed as they move; NaN is a missing sample.
 
-    Frequencies are told in Hz with the `sample_rate` of the signal, in cycles a record without. A line's phase and
+    Frequencies are told in Hz with the `sample_rate` of the signal, in cycles a record without. The first ones are
+    `frequencies`, if these are given, or those of the highest peaks of the periodogram. A line's phase and
     amplitude wander, so that only a `memory` of records tells of them: first the one given, then what fits, up to a
     hundred times it. Where the rest of the signal is not white, as under speech, what fits is too short; freeze it.
     Parameters named in `frozen` ("frequencies", "dampings", "memories") keep their starting values. What is told of a
@@ -53,13 +55,23 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
 
     sample_rate: float = 1.0
     memory: float = 1000.0
+    frequencies: tuple[float, ...] = ()
 
     name: ClassVar[str] = "superimposed-sinusoids"
     summary: ClassVar[str] = "one signal as a sum of lines in noise, followed as they move (hum, rotating machines)"
     params_type: ClassVar[type] = SuperimposedSinusoidsParams
     freezable: ClassVar[tuple[str, ...]] = ("frequencies", "dampings", "memories")
     exchangeable: ClassVar[bool] = False
+    tells_signals: ClassVar[bool] = True
     assignable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for an impossible setting."""
+        super().__post_init__()
+        if self.frequencies and len(self.frequencies) != self.n_components:
+            raise InputError(f"frequencies must be {self.n_components}, one for each line, not {len(self.frequencies)}")
+        if not all(0 <= each <= 0.5 * self.sample_rate for each in self.frequencies):
+            raise InputError(f"frequencies must be from 0 to half the sample rate, {0.5 * self.sample_rate:g}")
 
     def _check(self, field: str, value: Any) -> None:
         super()._check(field, value)
@@ -67,6 +79,10 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
             raise InputError(f"sample_rate must be from 1e-12 to 1e12 records a second, not {value}")
         if field == "memory" and not SHORTEST_MEMORY <= value <= LONGEST_MEMORY:
             raise InputError(f"memory must be from {SHORTEST_MEMORY:g} to {LONGEST_MEMORY:g} records, not {value}")
+
+    def small(self) -> Settings:
+        """Return two lines that run the same compiled code."""
+        return msgspec.structs.replace(self, n_components=2, frozen=(), frequencies=())
 
     def sized(self, n_features: int) -> Sinusoids:
         """Return the compiled form; raises `InputError` unless a record is one sample of one channel."""
@@ -104,12 +120,13 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         return np.stack([windows.shift, windows.scale])
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
-        """Return theta with the strongest lines of the records (n, 1), steady ones."""
+        """Return theta with steady lines: the strongest of the records (n, 1), or those of the `frequencies` given."""
         theta = np.zeros(model_sizes(sized)[1])
         windows = params_of(sized, theta)
         windows.shift[:], windows.scale[:] = units(records, weights, False)
         y = (records[:, 0] - windows.shift) / windows.scale
-        found = find_lines(y, self.n_components)
+        angles = 2.0 * np.pi * np.array(self.frequencies) / self.sample_rate
+        found = fit_lines(y, angles) if len(angles) else find_lines(y, self.n_components)
         bank = windows.bank
         bank.angles[:], bank.powers[:], bank.noise[:] = found.angles, found.powers, max(found.noise, SMALLEST_NOISE)
         bank.ratios[:] = _ratio_of(self.memory)
