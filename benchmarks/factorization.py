@@ -77,7 +77,7 @@ def activations(quick: bool) -> Iterator[Row]:
             peer,
             1 if quick else ROUNDS,
         )
-        # Two products of (n, K) and (n, F) an update and two for the means after it, three if powers are seen.
+        # An update is two products of n, K and F, three for powers; one more gives the means after the last.
         flops = 2.0 * data.size * K * ((2 if model.counts else 3) * n_inner + 1)
         note = f"{flops / min(times[0]) / 1e9:.1f} GFLOP/s in products alone"
         yield faster(

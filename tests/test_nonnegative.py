@@ -301,6 +301,8 @@ def test_the_face_for_river():
     with pytest.raises(sem.InputError, match="Negative values"):
         model.learn_one(one | {"x00": -1.0})
     assert model.features == names
+    filled = river.Imputer(model).transform_one(one | {"x03": None})
+    assert filled["x03"] == pytest.approx(one["x03"], abs=5 * np.sqrt(one["x03"] + 9))
 
 
 def test_a_change_of_the_components_is_acted_on():

@@ -233,6 +233,14 @@ def test_dead_silence_stays_finite_and_a_challenger_finds_the_line_after_it(valu
     assert np.isfinite(few.params.amplitudes).all()
 
 
+def test_a_wild_sample_is_survived():
+    y, _ = steady(6000, 0.0512, 20, 5)
+    y[3000] = 1e95
+    learner = sem.Learner(sem.SuperimposedSinusoids(n_components=1), stepsize=sem.Stepsize.constant(0.05))
+    assert np.isfinite(learner.learn(y)[2000:]).all()
+    assert all(np.isfinite(each).all() for each in learner.params)
+
+
 def test_named_params_come_back():
     model = sem.SuperimposedSinusoids(n_components=2, sample_rate=8000.0)
     params = PARAMS._replace(frequencies=np.array([50.0, 1000.0]))
@@ -333,5 +341,7 @@ def test_the_faces_for_scikit_learn_and_river():
         one.learn_one({"x": value})
     assert one.params.frequencies[0] == pytest.approx(0.0512, abs=1e-4)
     assert one.transform_one({"x": y[2000]})[0] == pytest.approx(y[2000], abs=1.0)
+    imputer = river.Imputer(one)
+    assert imputer.transform_one({"x": None})["x"] == pytest.approx(y[2000], abs=1.0)
     with pytest.raises(sem.InputError, match="a record has 1 feature, not also z"):
         one.learn_one({"x": 1.0, "z": 2.0})

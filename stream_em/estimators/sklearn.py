@@ -350,8 +350,8 @@ class SignalUnmixing(Face, of=signal_unmixing.SignalUnmixing):
 class NonnegativeFactorization(Face, of=nonnegative_factorization.NonnegativeFactorization):
     """Non-negative matrix factorisation, as many components as features if `n_components` is None.
 
-    `transform` gives the activations of the components, rows of sum 1; `components_` is that of scikit-learn's NMF but
-    for their scale. NaN is missing.
+    `transform` gives the activations of the components; `components_` is that of scikit-learn's NMF, but its rows sum
+    to 1. NaN is missing.
     """
 
     usual_components = None

@@ -257,7 +257,7 @@ class Learner:
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
         """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here.
 
-        Where the hidden variables are signals, these: each record's sources, in the units of the channels.
+        Where the hidden variables are signals, these, in the units of the records; where they are activations, these.
         """
         return self._score(X, averaged)[0]
 

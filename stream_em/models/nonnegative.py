@@ -32,6 +32,7 @@ from stream_em.em import (
     refresh,
     stats_of,
 )
+from stream_em.kernels.activations import SMALLEST, fit_activations, ratios
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import log_in_place
 from stream_em.kernels.factorials import log_factorial_in_place
@@ -40,7 +41,6 @@ TILE_NUMBERS = 32768
 """A tile of records has so many values: what is computed of them stays in the second-level cache."""
 SMALLEST_POWER = 1e-10
 """A power below this part of its feature's mean counts as that: the density of silence would be infinite."""
-SMALLEST = 1e-290
 
 
 class Nonnegative(NamedTuple):
@@ -119,7 +119,9 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                 for k in range(K):
                     h[t, k] = probabilities[begin + t, k] / params.gains[k]
         else:
-            _activate(model, params.components, x[:n], seen[:n], holes, v, ratio, h[:n], order[:n])
+            scratch = (v, ratio)
+            counts, most, least = model.counts, model.n_inner, model.tolerance
+            fit_activations(params.components, counts, most, least, x[:n], seen[:n], holes, scratch, h[:n], order[:n])
         np.dot(h[:n], params.components, v[:n])
         if mode != SCORE:
             _add(model, params.components, stats, x[:n], seen[:n], holes, v[:n], ratio[:n], h[:n], order, weights)
@@ -152,79 +154,6 @@ def _encode(model, params, records, x, seen):
 
 
 @kernel
-def _activate(model, W, x, seen, holes, v, ratio, h, order):
-    """Fit the activations (n, K) of (n, F) records; those that have converged go to the end, x, seen and order too."""
-    (n, F), K = x.shape, len(W)
-    up, down, masses = np.empty((n, K)), np.ones((n, K)), np.ones((n, K))
-    if holes:
-        np.dot(seen, W.T, masses)
-    for t in range(n):
-        total = seen_mass = 0.0
-        for f in range(F):
-            total += x[t, f]
-        for k in range(K):
-            seen_mass += masses[t, k]
-        for k in range(K):
-            h[t, k] = total / seen_mass if seen_mass > 0.0 else 0.0
-    active = n
-    for _ in range(model.n_inner):
-        if active == 0:
-            break
-        np.dot(h[:active], W, v[:active])
-        _ratios(model, x[:active], seen[:active], holes, v[:active], ratio[:active])
-        np.dot(ratio[:active], W.T, up[:active])
-        if not model.counts:
-            np.dot(v[:active], W.T, down[:active])
-        t = 0
-        while t < active:
-            short = excess = total = 0.0
-            for k in range(K):
-                q = down[t, k] if not model.counts else masses[t, k]
-                g = up[t, k] / q if q > 0.0 else 0.0
-                short += h[t, k] * abs(q - up[t, k])
-                total += h[t, k] * q
-                excess = max(excess, g - 1.0)
-                h[t, k] *= g
-            if short + excess * total <= model.tolerance * total:
-                active -= 1
-                _swap(x, t, active)
-                _swap(h, t, active)
-                _swap(up, t, active)
-                _swap(down, t, active)
-                if holes:
-                    _swap(seen, t, active)
-                    _swap(masses, t, active)
-                order[t], order[active] = order[active], order[t]
-            else:
-                t += 1
-
-
-@kernel
-def _swap(rows, i, j):
-    for f in range(rows.shape[1] if i != j else 0):
-        rows[i, f], rows[j, f] = rows[j, f], rows[i, f]
-
-
-@kernel
-def _ratios(model, x, seen, holes, v, ratio):
-    """Write x / v^c to `ratio` (n, F), and to `v` itself, unless for counts, 1 / v^(c - 1), 0 where missing."""
-    n, F = x.shape
-    for t in range(n):
-        values, means, out = x[t], v[t], ratio[t]
-        if model.counts:
-            for f in range(F):
-                inverse = 1.0 / means[f] if means[f] > SMALLEST else 1.0 / SMALLEST
-                out[f] = values[f] * inverse
-        else:
-            for f in range(F):
-                inverse = 1.0 / means[f] if means[f] > 1e-100 else 1e100
-                out[f] = values[f] * inverse * inverse
-                means[f] = inverse
-            for f in range(F if holes else 0):
-                means[f] *= seen[t, f]
-
-
-@kernel
 def _add(model, W, stats, x, seen, holes, v, ratio, h, order, weights):
     """Add the statistics of (n, F) records with means v; what is in v stays."""
     (n, F), K = x.shape, len(W)
@@ -233,7 +162,7 @@ def _add(model, W, stats, x, seen, holes, v, ratio, h, order, weights):
         for k in range(K):
             weighed[k, t] = weights[order[t]] * h[t, k]
             stats.activations[k] += weighed[k, t]
-    _ratios(model, x, seen, holes, inverse, ratio)
+    ratios(model.counts, x, seen, holes, inverse, ratio)
     above = np.dot(weighed, ratio)
     for k in range(K):
         for f in range(F):

@@ -35,8 +35,8 @@ class NonnegativeFactorization(Settings, frozen=True, forbid_unknown_fields=True
 
     `beta_loss` is "kullback-leibler" for counts (Poisson) and amplitudes, "itakura-saito" for powers, such as those of
     a spectrogram (exponential: the power of superimposed Gaussians), of which less than 1e-10 of a feature's mean
-    counts as that. The activations of a record are fitted in at most `n_inner` iterations, until they change its
-    log-likelihood by less than about `tolerance` times its sum (for powers: times the number of features).
+    counts as that. The activations of a record are fitted in at most `n_inner` iterations, until no more than about
+    `tolerance` nats times its sum (for powers: times the number of features) is to be gained.
     `components_prior` pseudo-records, like the mean record, are added to each component. The log-likelihood of a record
     is its log-density at its own fitted activations: it compares components, but is no predictive density. With
     `frozen=("components",)` only the activations are found.

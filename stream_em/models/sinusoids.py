@@ -20,7 +20,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_em.em import SCORE, accumulate, m_step, model_sizes, n_hidden, params_of, penalty, refresh, stats_of
+from stream_em.em import (
+    SCORE,
+    accumulate,
+    fill_missing,
+    m_step,
+    model_sizes,
+    n_hidden,
+    params_of,
+    penalty,
+    refresh,
+    stats_of,
+)
+from stream_em.emissions.standardise import FARTHEST
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.phasors import ANGLE, DAMPING, GAIN, Bank, Filter, Sums, follow
 from stream_em.kernels.rows import factorise, solve
@@ -100,7 +112,9 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     n, learns = len(records), mode != SCORE
     y = np.empty(n)
     for t in range(n):
-        y[t] = (records[t, 0] - params.shift[0]) / params.scale[0]
+        value = (records[t, 0] - params.shift[0]) / params.scale[0]
+        value = FARTHEST if value > FARTHEST else value
+        y[t] = -FARTHEST if value < -FARTHEST else value
     state = stats.state
     if not learns:
         state = Filter(
@@ -114,6 +128,15 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
     for t in range(len(probabilities)):
         for k in range(model.n_components):
             probabilities[t, k] *= params.scale[0]
+
+
+@fill_missing.register(Sinusoids)
+def _(model, params, records, probabilities):
+    for t in range(len(records)):
+        if records[t, 0] != records[t, 0]:
+            records[t, 0] = params.shift[0] + params.scale[0] * params.bank.level[0]
+            for k in range(model.n_components):
+                records[t, 0] += probabilities[t, k]
 
 
 @m_step.register(Sinusoids)
