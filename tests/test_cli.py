@@ -318,3 +318,13 @@ def test_fit_watches_for_drift_and_lets_new_starts_challenge(run, tmp_path):
     events = sem.load(tmp_path / "m.safetensors").events
     entered = [event.at for event in events if event.detail == "fresh 1: every 5,000 records"]
     assert entered == [5500, 10_500, 15_500]  # counted from the end of the warm-up on
+
+
+def test_wide_parameters_are_cut_and_single_ones_told(run, tmp_path):
+    wide, signal = tmp_path / "wide.csv", tmp_path / "signal.csv"
+    np.savetxt(wide, RNG.poisson(5.0, (600, 20)), fmt="%d", delimiter=",")
+    np.savetxt(signal, np.cos(0.3 * np.arange(5000)) + 0.1 * RNG.normal(size=5000))
+    _, out, _ = run("fit", wide, "--model", "nonnegative-factorization", "--starts", 1)
+    assert "12 more columns: --json has all" in out
+    _, out, _ = run("fit", signal, "--model", "superimposed-sinusoids")
+    assert re.search(r"noise +0\.0[01]", out)

@@ -44,7 +44,7 @@ def test_some_em_iterations_equal_the_twin():
         assert total == pytest.approx(found.log_likelihood.sum() - found.seen * np.log(windows.scale[0]), rel=1e-10)
         np.testing.assert_allclose(stats_of(sized, s).sums.information * 400, found.info, rtol=1e-8, atol=1e-9)
         maximise(sized, theta, s, 400.0)
-        lines = m_step(lines, found)
+        lines = m_step(lines, found, 400)
         for one, two in zip(bank, lines, strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-7, atol=1e-12)
     signals = kalman(lines, y).signals * windows.scale[0]

@@ -95,7 +95,7 @@ def kalman(lines, y):
     )
 
 
-def m_step(lines, found):
+def m_step(lines, found, n):
     """Return the lines after one scoring step in angle, damping and gain, and the exact noise."""
     K = len(lines.turns)
     turns, dampings, ratios = lines.turns.copy(), lines.dampings.copy(), lines.ratios.copy()
@@ -104,6 +104,6 @@ def m_step(lines, found):
         width = min(found.widths[k], 0.1)
         turns[k] += np.clip(step[0], -width, width)
         dampings[k] = max(dampings[k] + np.clip(step[1], -width, width), 0.0)
-        ratios[k] = np.clip(ratios[k] * np.exp(2.0 * np.clip(step[2], -0.5, 0.5)), 2e-10, 1.0)
+        ratios[k] = np.clip(ratios[k] * np.exp(2.0 * np.clip(step[2], -0.5, 0.5)), max(2e-10, 2 / n**2), 1.0)
     level = lines.level + found.level_score / found.level_info
     return Lines(turns, dampings, ratios, found.powers / found.seen, found.squares / found.seen, level)

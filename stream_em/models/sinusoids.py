@@ -156,7 +156,9 @@ def _(model, stats, n_records, params):
             bank.dampings[k] += step[DAMPING]
             if model.learn_ratios:
                 ratio = bank.ratios[k] * np.exp(2.0 * step[GAIN])
-                bank.ratios[k] = min(max(ratio, model.least_ratio), LARGEST_RATIO)
+                # A phase that is kept for longer than its angle has been known for could not follow the angle.
+                least = max(model.least_ratio, 2.0 / (n_records * n_records))
+                bank.ratios[k] = min(max(ratio, least), LARGEST_RATIO)
             # Where the phasors would be now, had the parameters always been these.
             for a in range(3):
                 row = state.slopes[3 * k + a]

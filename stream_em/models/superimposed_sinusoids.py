@@ -43,9 +43,10 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
     """One signal as a sum of damped or steady lines in white noise, followed as they move; NaN is a missing sample.
 
     Frequencies are told in Hz with the `sample_rate` of the signal, in cycles a record without. The first ones are
-    `frequencies`, if these are given, or those of the highest peaks of the periodogram. A line's phase and
-    amplitude wander, so that only a `memory` of records tells of them: first the one given, then what fits, up to a
-    hundred times it. Where the rest of the signal is not white, as under speech, what fits is too short; freeze it.
+    `frequencies`, if these are given, or those of the highest peaks of the periodogram. A line's phase and amplitude
+    wander, so that only a `memory` of records tells of them: first the one given, then what fits, up to a hundred times
+    it and to as many records as the statistics are worth. Where the rest of the signal is not white, as under speech,
+    what fits is too short; freeze it.
     Parameters named in `frozen` ("frequencies", "dampings", "memories") keep their starting values. What is told of a
     record are the lines in it, (n, K), given the records up to its own; their sum is the signal without the noise.
 
