@@ -233,6 +233,19 @@ def test_dead_silence_stays_finite_and_a_challenger_finds_the_line_after_it(valu
     assert np.isfinite(few.params.amplitudes).all()
 
 
+@pytest.mark.parametrize("frequency", [0.0, 0.5])
+def test_an_angle_stays_between_0_and_pi(frequency):
+    rng = np.random.default_rng(6)
+    y = np.cos(2 * np.pi * frequency * np.arange(6000)) + rng.normal(size=6000)
+    model = sem.SuperimposedSinusoids(n_components=1, sample_rate=0.3)
+    start = Params(np.array([0.3 * frequency]), *(np.array([v]) for v in (0.0, 100.0, 1.0, 1.0, 0.0)))
+    learner = sem.Learner(model, params=start, refresh_every=64, stepsize=sem.Stepsize.constant(0.01))
+    learner.learn(y)
+    assert 0.0 <= learner.params.frequencies[0] <= 0.15 * (1 + 1e-12)
+    again = sem.Learner(model, params=learner.params)
+    np.testing.assert_allclose(again.params.frequencies, learner.params.frequencies, rtol=1e-12, atol=1e-15)
+
+
 def test_a_wild_sample_is_survived():
     y, _ = steady(6000, 0.0512, 20, 5)
     y[3000] = 1e95

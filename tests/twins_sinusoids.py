@@ -102,7 +102,7 @@ def m_step(lines, found, n):
     for k in range(K):
         step = np.linalg.solve(found.info[k], found.score[k])
         width = min(found.widths[k], 0.1)
-        turns[k] += np.clip(step[0], -width, width)
+        turns[k] = np.clip(turns[k] + np.clip(step[0], -width, width), 0.0, np.pi)
         dampings[k] = max(dampings[k] + np.clip(step[1], -width, width), 0.0)
         ratios[k] = np.clip(ratios[k] * np.exp(2.0 * np.clip(step[2], -0.5, 0.5)), max(2e-10, 2 / n**2), 1.0)
     level = lines.level + found.level_score / found.level_info

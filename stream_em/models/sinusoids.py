@@ -149,7 +149,7 @@ def _(model, stats, n_records, params):
             _scoring_step(model, bank, sums, k, step)
             uncertain = 0.25 * (state.covariance[2 * k, 2 * k] + state.covariance[2 * k + 1, 2 * k + 1])
             most = min(uncertain, LONGEST_TURN)
-            step[ANGLE] = min(max(step[ANGLE], -most), most)
+            step[ANGLE] = min(max(step[ANGLE], -most, -bank.angles[k]), most, np.pi - bank.angles[k])
             step[DAMPING] = min(max(step[DAMPING], -most, -bank.dampings[k]), most)
             step[GAIN] = min(max(step[GAIN], -LARGEST_GROWTH), LARGEST_GROWTH)
             bank.angles[k] += step[ANGLE]

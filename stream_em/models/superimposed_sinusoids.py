@@ -158,7 +158,7 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         found = SuperimposedSinusoidsParams(
             *(checked(name, getattr(params, name), shape) for name, shape in shapes.items())
         )
-        if not ((found.frequencies >= 0) & (found.frequencies <= 0.5 * self.sample_rate)).all():
+        if not ((found.frequencies >= 0) & (found.frequencies <= (0.5 + 1e-12) * self.sample_rate)).all():
             raise InputError(f"frequencies must be from 0 to half the sample rate, {0.5 * self.sample_rate:g}")
         if not ((found.memories >= 1) & (found.memories <= LONGEST_MEMORY)).all():
             raise InputError(f"memories must be from 1 to {LONGEST_MEMORY:g} records")
