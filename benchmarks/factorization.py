@@ -57,7 +57,7 @@ def as_long(
     times = [seconds(lambda: once(model, train, 1)), seconds(lambda: peer(model, train, factor))]
     passes = max(1, round(times[0] / times[1]))
     theirs = held_out(model, peer(model, train, factor, passes), test)
-    return Row(name, loss, theirs, loss / theirs, "<= 1.0", "nats", f"{passes} passes of the peer")
+    return Row(name, loss, theirs, loss / theirs, "<= 1.0", "nats", f"{passes} pass{'es' * (passes > 1)} of the peer")
 
 
 def activations(quick: bool) -> Iterator[Row]:
