@@ -16,6 +16,8 @@ THEMES = (
     "densities",
     "eeg",
     "convolutive",
+    "factorization",
+    "sinusoids",
     "files",
     "pipeline",
     "kafka",

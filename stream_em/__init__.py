@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from stream_em.models.convolutive_unmixing import ConvolutiveUnmixing
     from stream_em.models.gaussian_mixture import GaussianMixture
     from stream_em.models.hidden_markov import HiddenMarkov
+    from stream_em.models.nonnegative_factorization import NonnegativeFactorization
     from stream_em.models.signal_unmixing import SignalUnmixing
+    from stream_em.models.superimposed_sinusoids import SuperimposedSinusoids
     from stream_em.stepsize import Stepsize
     from stream_em.streams.files import open_source
     from stream_em.streams.records import Block
@@ -55,9 +57,11 @@ _HOMES = {
     "HiddenMarkov": "models.hidden_markov",
     "InputError": "errors",
     "Learner": "learning.learner",
+    "NonnegativeFactorization": "models.nonnegative_factorization",
     "OutsideError": "errors",
     "SignalUnmixing": "models.signal_unmixing",
     "Stepsize": "stepsize",
+    "SuperimposedSinusoids": "models.superimposed_sinusoids",
     "Unmixer": "unmixing.unmixer",
     "batch_em": "learning.batch",
     "incremental_em": "learning.incremental",
@@ -75,9 +79,11 @@ __all__ = [
     "HiddenMarkov",
     "InputError",
     "Learner",
+    "NonnegativeFactorization",
     "OutsideError",
     "SignalUnmixing",
     "Stepsize",
+    "SuperimposedSinusoids",
     "Unmixer",
     "__version__",
     "batch_em",

@@ -173,8 +173,11 @@ class Config(Section, frozen=True):
                 f"snapshots.every_seconds: is at most {LONGEST_TRANSACTION_SECONDS / 2:g} with exactly_once,"
                 " because a transaction lasts until the next snapshot, and the broker aborts a longer one"
             )
-        if any(sink.what == "sources" for sink in self.sinks) and self.model.assignable:
-            raise InputError("sinks: what = 'sources' needs a model of type signal-unmixing or convolutive-unmixing")
+        if any(sink.what == "sources" for sink in self.sinks) and not self.model.tells_signals:
+            raise InputError(
+                "sinks: what = 'sources' needs a model of signals: signal-unmixing, convolutive-unmixing or"
+                " superimposed-sinusoids"
+            )
         rated = isinstance(self.source, FilesSource) and self.source.is_signal
         if not rated and any(sink.type == "wav" and sink.sample_rate is None for sink in self.sinks):
             raise InputError("sinks: sample_rate is missing: this source does not say how many records make a second")

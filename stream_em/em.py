@@ -34,7 +34,7 @@ def model_sizes(model):
 
 @generic
 def n_hidden(model):
-    """Return how many numbers tell of a record's hidden variable: probabilities, or the sources' signals."""
+    """Return how many numbers tell of a record's hidden variable: probabilities, signals or activations."""
     return model.emission.n_components
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import naive
 import numpy as np
+import twins_nonnegative
+import twins_sinusoids
 from twins_mixture_sources import mixture_sources_em_step
 from twins_unmixing import loud_and_quiet, scale_sources_em_step
 
@@ -98,3 +100,37 @@ UNMIXING_CASES = [
     _unmixing("mixture", _two_humps_flat_and_tailed),
 ]
 ALL_CASES = CASES + UNMIXING_CASES
+
+
+COMPONENTS = np.array([[0.7, 0.2, 0.1], [0.05, 0.25, 0.7]])
+
+
+def nonnegative(beta_loss: str, **settings: Any) -> Case:
+    """Return a factorisation into two components with these settings."""
+
+    def draw(rng: np.random.Generator, n: int) -> FloatArray:
+        means = rng.gamma(1.0, 30.0, (n, 2)) @ COMPONENTS
+        return rng.poisson(means).astype(float) if beta_loss == "kullback-leibler" else rng.exponential(means)
+
+    params = sem.NonnegativeFactorization.params_type(
+        np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]), np.array([20.0, 30.0])
+    )
+    model = sem.NonnegativeFactorization(n_components=2, beta_loss=beta_loss, **settings)
+    return Case(beta_loss, model, params, draw, twins_nonnegative.em_step)
+
+
+def sinusoids() -> Case:
+    """Return two lines."""
+
+    def draw(rng: np.random.Generator, n: int) -> FloatArray:
+        t = np.arange(n)
+        return (np.cos(0.3 * t + 1.0) + 0.5 * np.cos(1.1 * t) + 0.1 + 0.3 * rng.normal(size=n))[:, np.newaxis]
+
+    lines = [[0.048, 0.175], [1e-3, 2e-3], [100.0, 200.0], [1.0, 0.5], [0.1], [0.05]]
+    params = sem.SuperimposedSinusoids.params_type(*map(np.array, lines))
+    model = sem.SuperimposedSinusoids(n_components=2)
+    return Case("sinusoids", model, params, draw, twins_sinusoids.kalman)
+
+
+OTHER_CASES = [nonnegative("kullback-leibler"), nonnegative("itakura-saito"), sinusoids()]
+"""Models of which some laws do not hold: they have files of their own, which assert those that do."""

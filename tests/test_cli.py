@@ -336,3 +336,13 @@ def test_warm_takes_every_model(run, monkeypatch):
     assert (code, err) == (0, "")
     assert set(taken) == set(all_models())
     assert out.count(": 0.0 s") == len(taken) + 1
+
+
+def test_wide_parameters_are_cut_and_single_ones_told(run, tmp_path):
+    wide, signal = tmp_path / "wide.csv", tmp_path / "signal.csv"
+    np.savetxt(wide, RNG.poisson(5.0, (600, 20)), fmt="%d", delimiter=",")
+    np.savetxt(signal, np.cos(0.3 * np.arange(5000)) + 0.1 * RNG.normal(size=5000))
+    _, out, _ = run("fit", wide, "--model", "nonnegative-factorization", "--starts", 1)
+    assert "12 more columns: --json has all" in out
+    _, out, _ = run("fit", signal, "--model", "superimposed-sinusoids")
+    assert re.search(r"noise +0\.0[01]", out)

@@ -23,8 +23,8 @@ class Count(event.Listener):
 event.register("numba:compile", Count())
 import stream_em as sem
 from stream_em.em import expect, maximise, online_em
-from models import ALL_CASES
-case = next(case for case in ALL_CASES if case.name == sys.argv[1])
+from models import ALL_CASES, OTHER_CASES
+case = next(case for case in ALL_CASES + OTHER_CASES if case.name == sys.argv[1])
 X = case.draw(np.random.default_rng(0), 300)
 X[::7, 0] = np.nan
 learner = sem.Learner(case.model, warmup=100, starts=1, refresh_every=50)
@@ -57,7 +57,8 @@ def run(name, **environment):
 
 
 @pytest.mark.parametrize(
-    "name", ["mixture-full", "mixture-diag", "chain-full", "chain-diag", "unmixing-block", "unmixing-mixture"]
+    "name",
+    "mixture-full mixture-diag chain-full chain-diag unmixing-block unmixing-mixture kullback-leibler sinusoids".split(),
 )
 def test_compiled_code_is_cached_unique_and_the_same_without_compilation(name):
     run(name)

@@ -35,6 +35,10 @@ EXPECTED["SignalUnmixing()"] = {
     "check_methods_sample_order_invariance": A_SEQUENCE,
     "check_methods_subset_invariance": A_SEQUENCE,
 }
+EXPECTED["NonnegativeFactorization(n_components=2)"] = {
+    "check_sample_weight_equivalence_on_dense_data": "the start draws other records if they are repeated than if"
+    " they are weighted, and the factorisation has local optima"
+}
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 
 
@@ -48,6 +52,7 @@ COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
         faces.SignalUnmixing(),
         faces.SignalUnmixing(sources="sample"),
         faces.SignalUnmixing(sources="mixture"),
+        faces.NonnegativeFactorization(2),
     ],
     ids=repr,
 )

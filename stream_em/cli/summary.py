@@ -17,7 +17,7 @@ from stream_em.learning.store import Progress
 from stream_em.models.interface import Settings
 from stream_em.report.components import variances_of
 
-SHOWN_FIELDS = 6
+SHOWN_FIELDS, SHOWN_COLUMNS = 6, 9
 SHOWN_EVENTS = 5
 
 
@@ -42,7 +42,7 @@ def as_json(
 
 def print_report(target: Console, learner: Learner, averaged: bool, more: dict[str, str]) -> None:
     """Print the learned parameters, `more` facts, and the last events but the coming and going of challengers."""
-    params = (learner.averaged_params if averaged else learner.params)._asdict()
+    params, K = (learner.averaged_params if averaged else learner.params)._asdict(), learner.model.n_components
     target.print(_components(learner, params))
     for name, value in params.items():
         if name != "covariances" and name != "means" and np.ndim(value) == 2:
@@ -54,6 +54,7 @@ def print_report(target: Console, learner: Learner, averaged: bool, more: dict[s
                 "records": f"{learner.count:,.10g}",
                 "log-likelihood": _log_likelihood(learner),
             }
+            | {name: f"{value[0]:.4g}" for name, value in params.items() if np.shape(value) == (1,) != (K,)}
             | ({"left out": f"{learner.left_out:,.10g} records more"} if learner.settings.robust is not None else {})
             | more
         )
@@ -70,7 +71,8 @@ def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:
     scalars = {name: np.asarray(v) for name, v in params.items() if np.shape(v) == (K,) and name != "covariances"}
     for name in scalars:
         table.add_column(name, justify="right")
-    cells = [[str(k), *(f"{values[k]:.4f}" for values in scalars.values())] for k in range(K)]
+    columns = [_numbers(values) for values in scalars.values()]
+    cells = [[str(k), *(column[k] for column in columns)] for k in range(K)]
     if "means" in params:
         means = np.asarray(params["means"])
         covariance_type = getattr(learner.model, "covariance_type", "full")
@@ -91,12 +93,21 @@ def _components(learner: Learner, params: dict[str, FloatArray]) -> Table:
 
 
 def _matrix(name: str, values: FloatArray) -> Table:
-    table = _table(name)
-    for j in range(values.shape[1]):
+    table, n = _table(name), values.shape[1]
+    shown = n if n <= SHOWN_COLUMNS else SHOWN_COLUMNS - 1
+    for j in range(shown):
         table.add_column(str(j), justify="right")
-    for k, row in enumerate(values):
+    for k, row in enumerate(values[:, :shown]):
         table.add_row(str(k), *(f"{value:.4g}" for value in row))
+    if shown < n:
+        table.caption = f"{n - shown} more columns: --json has all"
     return table
+
+
+def _numbers(values: FloatArray) -> list[str]:
+    """Return values with four decimals, or four digits if that says too little or too much of all of them."""
+    largest = float(np.abs(values).max())
+    return [f"{value:.4f}" if largest == 0.0 or 0.01 <= largest < 1e5 else f"{value:.4g}" for value in values]
 
 
 def _table(title: str) -> Table:

@@ -35,6 +35,7 @@ class Feed:
         self.model = model
         self.timed = timed
         """Whether stepsizes depend on the times of the records."""
+        self._picky = type(model).check_records is not Settings.check_records
         self.make = make
         """Returns a new learner; takes `starts`, `warmup`, `inhibit` and `params` of `Learner`."""
         self.warmup = warmup
@@ -69,6 +70,8 @@ class Feed:
         if self.timed:
             self._times[n] = seconds(time)
         self._rows[n] = row
+        if self._picky:
+            self.model.check_records(self._rows[n : n + 1])
         self._weights[n] = weight
         self._n = n + 1
         if self.warm and len(self.names) > self._width:
@@ -80,6 +83,7 @@ class Feed:
         """Take the records (n, D) of a table whose columns have names."""
         when = self._times_of(times, len(values))
         rows = self._table(names, values, grow=True)
+        self.model.check_records(rows)
         counts = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
         if weights is not None:
             if counts.shape != (len(rows),):
@@ -191,6 +195,9 @@ class Feed:
         return [x.get(name, NAN) for name in self.names]
 
     def _add_columns(self, new: Any) -> None:
+        most = self.model.most_features
+        if most is not None and len(self.names) + len(new) > most:
+            raise InputError(f"{self.model.name}: a record has {most} feature, not also {min(map(str, new))}")
         # In an order of their own, so that it does not matter in which order a record names them.
         added = sorted(new, key=lambda name: (type(name).__name__, str(name)))
         self.names = [*self.names, *added]
@@ -230,6 +237,7 @@ class Feed:
         assert state is not None
         if rows.shape[1] > width:
             rows = np.ascontiguousarray(rows[:, :width])
+        self.model.check_records(rows)
         if not self.model.exchangeable:
             rows = np.concatenate([self._rows[self._scored : self._n, :width], rows])
         probabilities, log_likelihood = score(self.learner.sized, state.theta, state.s, rows)
@@ -276,7 +284,10 @@ class Feed:
     def _needed(self) -> int:
         if self.warmup is not None:
             return self.warmup
-        return max(enough_records(self.model.n_components, max(1, len(self.names))), SHORTEST_WARMUP)
+        return max(
+            enough_records(self.model.n_components, self.model.counted_features(max(1, len(self.names)))),
+            SHORTEST_WARMUP,
+        )
 
     def _set_due(self) -> None:
         if self.warm:

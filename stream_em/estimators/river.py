@@ -19,7 +19,13 @@ from stream_em.estimators.signatures import initialiser
 from stream_em.learning.detectors import LogLikelihoodDetector
 from stream_em.learning.drift import DriftSettings
 from stream_em.learning.learner import RECENT_RECORDS, Learner
-from stream_em.models import gaussian_mixture, hidden_markov, signal_unmixing
+from stream_em.models import (
+    gaussian_mixture,
+    hidden_markov,
+    nonnegative_factorization,
+    signal_unmixing,
+    superimposed_sinusoids,
+)
 from stream_em.models.interface import Settings
 
 LEARNING = {"stepsize": None, "refresh_every": 512, "starts": 8, "warmup": None, "robust": None, "drift": None}
@@ -183,23 +189,43 @@ class HiddenMarkov(Clusterer, of=hidden_markov.HiddenMarkov):
         return dict(enumerate(self._feed.filter().tolist()))
 
 
-class SignalUnmixing(Face, base.MiniBatchTransformer, of=signal_unmixing.SignalUnmixing):
-    """Signals that were superimposed, told apart; parameters as in `stream_em.SignalUnmixing` and `Face`.
+class Transformer(Face, base.MiniBatchTransformer):
+    """The transformer of a model whose hidden variables are K numbers; parameters as in `Face`.
 
-    `transform_one` gives the sources, named 0, 1, ...; they are 0 before there are parameters. The channels must be at
-    least as many as the sources.
+    They are named 0, 1, ... and are 0 before there are parameters.
     """
 
     def transform_one(self, x: dict[Hashable, Any]) -> dict[int, float]:  # type: ignore[override]
-        """Return the sources in the units of the channels."""
+        """Return the hidden variables of a record."""
         return dict(enumerate(self._feed.predict(x)[0].tolist()))
 
     def transform_many(self, X: Any) -> Any:
-        """Return the sources for each row, as a frame."""
+        """Return the hidden variables of each row, as a frame."""
         from river.utils.dataframe import to_native_frame
 
         frame, names, values = _table(X)
         return to_native_frame(dict(enumerate(self._feed.predict_many(names, values)[0].T)), like=frame)
+
+
+class SignalUnmixing(Transformer, of=signal_unmixing.SignalUnmixing):
+    """Signals that were superimposed, told apart; parameters as in `stream_em.SignalUnmixing` and `Face`.
+
+    `transform_one` gives the sources in the units of the channels, which must be at least as many.
+    """
+
+
+class NonnegativeFactorization(Transformer, of=nonnegative_factorization.NonnegativeFactorization):
+    """Non-negative records as superimposed components.
+
+    Parameters as in `stream_em.NonnegativeFactorization` and `Face`. `transform_one` gives the activations.
+    """
+
+
+class SuperimposedSinusoids(Transformer, of=superimposed_sinusoids.SuperimposedSinusoids):
+    """One signal as a sum of lines in noise; parameters as in `stream_em.SuperimposedSinusoids` and `Face`.
+
+    A record has one feature, the next sample. `transform_one` gives the lines in it.
+    """
 
 
 class AnomalyDetector(base.AnomalyDetector):

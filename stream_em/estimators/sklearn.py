@@ -24,7 +24,13 @@ from stream_em.estimators.scheduled import as_stepsize
 from stream_em.estimators.signatures import initialiser
 from stream_em.learning.batch import BatchFit, batch_em, start_from
 from stream_em.learning.learner import Learner
-from stream_em.models import gaussian_mixture, hidden_markov, signal_unmixing
+from stream_em.models import (
+    gaussian_mixture,
+    hidden_markov,
+    nonnegative_factorization,
+    signal_unmixing,
+    superimposed_sinusoids,
+)
 from stream_em.models.interface import Settings
 
 FITTING = {
@@ -40,6 +46,8 @@ FITTING = {
     "stepsize": None,
     "refresh_every": 512,
 }
+WITHOUT = ("reg_covar", "init_params", "verbose", "verbose_interval")
+"""What makes no sense for models that are no mixtures."""
 INITIAL = ("kmeans", "k-means++", "random", "random_from_data")
 TOL_SHARE = 0.01
 MOST_SEEDS = 2**31 - 1
@@ -108,7 +116,10 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _model(self) -> Settings:
         names = [field.name for field in msgspec.structs.fields(self.of) if field.name != "frozen"]
-        return self.of(**{name: getattr(self, name) for name in names})
+        settings = {name: getattr(self, name) for name in names}
+        if settings["n_components"] is None:
+            settings["n_components"] = self.n_features_in_
+        return self.of(**settings)
 
     def _records(self, X: Any, reset: bool, least: int = 1) -> FloatArray:
         return np.asarray(
@@ -175,6 +186,7 @@ class Face(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scored(self, X: Any) -> tuple[FloatArray, FloatArray]:
         check_is_fitted(self)
         records = np.require(self._records(X, False), requirements=["C", "W", "A"])
+        self._model().check_records(records)
         return score(self._sized, self._theta, np.zeros(self._n_statistics), records)
 
     def _best_fit(self, model: Settings, records: FloatArray, weights: FloatArray | None) -> BatchFit:
@@ -310,7 +322,7 @@ class SignalUnmixing(Face, of=signal_unmixing.SignalUnmixing):
     """
 
     usual_components = None
-    without = ("reg_covar", "init_params", "verbose", "verbose_interval")
+    without = WITHOUT
 
     def fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
         """Fit by batch EM; X (n, D) is one sequence."""
@@ -329,14 +341,46 @@ class SignalUnmixing(Face, of=signal_unmixing.SignalUnmixing):
     def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def _model(self) -> Settings:
-        names = [
-            field.name for field in msgspec.structs.fields(self.of) if field.name not in ("frozen", "n_components")
-        ]
-        n_components = self.n_features_in_ if self.n_components is None else self.n_components
-        return self.of(n_components=n_components, **{name: getattr(self, name) for name in names})
-
     def _know(self, learner: Learner) -> Self:
         super()._know(learner)
         self.components_, self.mean_ = self.unmixing_, self.location_
         return self
+
+
+class NonnegativeFactorization(Face, of=nonnegative_factorization.NonnegativeFactorization):
+    """Non-negative matrix factorisation, as many components as features if `n_components` is None.
+
+    `transform` gives the activations of the components; `components_` is that of scikit-learn's NMF, but its rows sum
+    to 1. NaN is missing.
+    """
+
+    usual_components = None
+    without = WITHOUT
+
+    def inverse_transform(self, X: Any) -> FloatArray:
+        """Return the records (n, D) that activations (n, K) make."""
+        check_is_fitted(self)
+        return np.asarray(np.asarray(X, dtype=np.float64) @ self.components_)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.components_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+class SuperimposedSinusoids(Face, of=superimposed_sinusoids.SuperimposedSinusoids):
+    """One signal as a sum of lines in noise; X (n, 1) is one sequence. `transform` gives the lines, (n, K)."""
+
+    without = WITHOUT
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
+        """Fit by recursive EM over the whole signal, again and again."""
+        return self._fit(X)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
+        """Learn the next samples online, each once."""
+        return self._partial_fit(X)

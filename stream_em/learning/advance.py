@@ -45,7 +45,7 @@ def advance(
     those of the components.
     """
     model, settings, sized = course
-    K, D = model.n_components, records.shape[1]
+    K, D = model.n_components, model.counted_features(records.shape[1])
     refresh_every, enough = settings.refresh_every, enough_records(K, D)
     stepsize = settings.stepsize.for_unit(STEP_UNIT * K * D)
     n_warmup = round(float(state.totals[0] - state.totals[1]))

@@ -37,13 +37,18 @@ def check_model(model: Settings) -> None:
 
 
 def check_frozen(model: Settings, params: Any) -> None:
-    """Raise `InputError` if means are to stay that nobody has given."""
-    if params is None and "means" in model.frozen:
-        raise InputError(f"{model.name}: frozen means need values to stay at; give params")
+    """Raise `InputError` if parameters are to stay that nobody has given and that no start could guess."""
+    for name in ("means", "components"):
+        if params is None and name in model.frozen:
+            raise InputError(f"{model.name}: frozen {name} need values to stay at; give params")
 
 
 def record_weights_of(model: Settings, records: FloatArray, weights: Any) -> FloatArray:
-    """Return the weight (n,) of each record: 1 or as given, but 0 for an exchangeable record that is all missing."""
+    """Return the weight (n,) of each record: 1 or as given, but 0 for an exchangeable record that is all missing.
+
+    Raises `InputError` for weights or records that the model cannot have.
+    """
+    model.check_records(records)
     if weights is None:
         result = np.ones(len(records))
     else:

@@ -15,7 +15,6 @@ from stream_em.learning.moves import split_and_merged
 from stream_em.learning.outliers import outliers
 from stream_em.learning.recent import no_records, remember
 from stream_em.learning.start import (
-    LONG_RUN_GAIN,
     Candidate,
     Sample,
     candidate,
@@ -74,7 +73,7 @@ def begin(
     if course.settings.starts > 1:
         starts = _improved(course, starts, sample, rng)
     found = [(each.name, each.theta) for each in starts]
-    converge(course.sized, found[0][1], sample)
+    converge(course.model, course.sized, found[0][1], sample)
     if agree is not None:
         best = course.model.params(course.sized, found[0][1])
         found = [("agreed", course.model.from_params(agree(best))[1])]
@@ -91,8 +90,9 @@ def _improved(course: Course, starts: list[Candidate], sample: Sample, rng: np.r
     """Return the best of the starts after more EM, and what component moves make of the best of these; best first."""
     sized, (records, weights) = course.sized, sample[:2]
     s, found = np.zeros(model_sizes(sized)[3]), []
+    gain = course.model.start_gain(records)
     for start in starts:
-        iterate(sized, start.theta, s, records, weights, MORE_ITERATIONS, LONG_RUN_GAIN)
+        iterate(sized, start.theta, s, records, weights, MORE_ITERATIONS, gain)
         found.append(candidate(start.name, sized, start.theta, records, weights))
     found = distinct(found, weights)
     moved = [_moved(course, each, sample, rng) for each in found[:MOVED]]

@@ -108,7 +108,7 @@ def _fresh(course: Course, tournament: Tournament, records: FloatArray, counts: 
     sample = sample_of(model, records, counts, rng)
     found = []
     for start in short_runs(model, sized, sample, course.settings.starts, rng)[:FRESH]:
-        converge(sized, start.theta, sample)
+        converge(course.model, sized, start.theta, sample)
         found.append(candidate("", sized, start.theta, sample.records, sample.weights))
     return [
         (f"fresh {i}", _from_recent(course, tournament, each.theta, records, counts))
@@ -130,7 +130,7 @@ def _quicker(
 ) -> list[tuple[str, State]]:
     """Return the champion with its clock turned back, if its stepsize goes by it."""
     state = copied(tournament.state)
-    enough = float(enough_records(course.model.n_components, records.shape[1]))
+    enough = float(enough_records(course.model.n_components, course.model.counted_features(records.shape[1])))
     if course.settings.stepsize.power == 0.0 or state.clock[0] <= enough:
         return []
     state.clock[0] = enough

@@ -147,7 +147,7 @@ class DriftMonitor:
         """Watch whole windows; `ends` says after how many records of the stream each ends."""
         records, log_likelihood, posterior = parts
         window, alarms = self.settings.window, []
-        unit = STEP_UNIT * self.model.n_components * max(records.shape[1], 1)
+        unit = STEP_UNIT * self.model.n_components * self.model.counted_features(max(records.shape[1], 1))
         gamma = np.minimum(self.stepsize.for_unit(unit).gamma(ends.astype(np.float64)), 0.5)
         steps = -np.expm1(window * np.log1p(-gamma))
         done = 0

@@ -257,7 +257,7 @@ class Learner:
     def posterior(self, X: Any, averaged: bool = False) -> FloatArray:
         """Return the probability (n, K) of each component, or filtered state of a chain that goes on from here.
 
-        Where the hidden variables are signals, these: each record's sources, in the units of the channels.
+        Where the hidden variables are signals, these, in the units of the records; where they are activations, these.
         """
         return self._score(X, averaged)[0]
 
@@ -401,7 +401,7 @@ class Learner:
     def _collect(self, records: FloatArray, counts: FloatArray) -> int:
         """Keep the first records that count; start as soon as there are enough. Returns how many records that took."""
         seen = sum(len(waiting) for waiting, _ in self._waiting)
-        enough = enough_records(self.model.n_components, records.shape[1])
+        enough = enough_records(self.model.n_components, self.model.counted_features(records.shape[1]))
         needed = self.settings.warmup or max(enough, SHORTEST_WARMUP)
         counted = np.flatnonzero(counts > 0)[: needed - seen]
         if len(counted) or not self._waiting:
@@ -437,6 +437,7 @@ class Learner:
     def _score(self, X: Any, averaged_theta: bool) -> tuple[FloatArray, FloatArray]:
         sized, state = self._started()
         records = as_records(X, len(state.worst) - 1)
+        self.model.check_records(records)
         return score(sized, self._theta(sized, state, averaged_theta), state.s, records)
 
 

@@ -17,8 +17,8 @@ from stream_em.models.interface import Settings
 
 SHORT_RUN = 10
 """EM iterations of each candidate."""
-LONG_RUN, LONG_RUN_GAIN = 300, 1e-6
-"""EM iterations of the best one at most, and the gain in nats a record below which it stops."""
+LONG_RUN = 300
+"""EM iterations of the best one at most."""
 LLOYD_ROUNDS = 5
 NEARLY_EQUAL = 0.05
 """Candidates whose log-likelihoods of a record differ by less than so many nats (root mean square) are the same."""
@@ -72,21 +72,26 @@ def sample_of(
 def short_runs(model: Settings, sized: Any, sample: Sample, starts: int, rng: np.random.Generator) -> list[Candidate]:
     """Return so many k-means++ starts after a short EM run on the part to learn from; the best on the test part first.
 
-    The same `rng` state gives the same result. Where records cannot be assigned there is one start: `unit_theta`.
+    The same `rng` state gives the same result. Where records cannot be assigned the model makes the starts itself, or
+    there is one: `unit_theta`.
     """
     unit = model.unit_theta(sized, sample.records, sample.weights)
     learn, learn_weights = sample.records[sample.learn], sample.weights[sample.learn]
     s = np.zeros(model_sizes(sized)[3])
     points = in_units(learn, model.units(sized, unit))
     found = []
-    if not model.assignable:
-        iterate(sized, unit, s, learn, learn_weights, SHORT_RUN, 0.0)
-        return [candidate("start", sized, unit, sample.records[sample.test], sample.weights[sample.test])]
     for number in range(1, starts + 1):
         theta = unit.copy()
-        labels = kmeans_labels(points, model.n_components, rng)
-        e_step(sized, theta, s, learn, learn_weights, np.eye(model.n_components)[labels])
-        maximise(sized, theta, s, float(learn_weights.sum()))
+        if model.assignable:
+            labels = kmeans_labels(points, model.n_components, rng)
+            e_step(sized, theta, s, learn, learn_weights, np.eye(model.n_components)[labels])
+            maximise(sized, theta, s, float(learn_weights.sum()))
+        else:
+            another = model.another_start(sized, sample.records, sample.weights, rng)
+            if another is None:
+                iterate(sized, unit, s, learn, learn_weights, SHORT_RUN, 0.0)
+                return [candidate("start", sized, unit, sample.records[sample.test], sample.weights[sample.test])]
+            theta = another
         iterate(sized, theta, s, learn, learn_weights, SHORT_RUN, 0.0)
         found.append(
             candidate(f"start {number}", sized, theta, sample.records[sample.test], sample.weights[sample.test])
@@ -121,13 +126,14 @@ def best_start(
     """Return theta after `starts` short EM runs on (n, D) records, the best of which goes on until it converges."""
     sample = sample_of(model, records, weights, rng, held_out=False)
     theta = short_runs(model, sized, sample, starts, rng)[0].theta
-    converge(sized, theta, sample)
+    converge(model, sized, theta, sample)
     return theta
 
 
-def converge(sized: Any, theta: FloatArray, sample: Sample) -> None:
+def converge(model: Settings, sized: Any, theta: FloatArray, sample: Sample) -> None:
     """Run EM on the whole sample until it has converged."""
-    iterate(sized, theta, np.zeros(model_sizes(sized)[3]), sample.records, sample.weights, LONG_RUN, LONG_RUN_GAIN)
+    s, gain = np.zeros(model_sizes(sized)[3]), model.start_gain(sample.records)
+    iterate(sized, theta, s, sample.records, sample.weights, LONG_RUN, gain)
 
 
 def kmeans_labels(points: FloatArray, n_clusters: int, rng: np.random.Generator, kept: float = 1.0) -> IntArray:

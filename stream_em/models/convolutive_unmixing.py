@@ -60,6 +60,7 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "superimposed signals with echoes, told apart (independent vector analysis by EM)"
     params_type: ClassVar[type] = ConvolutiveUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
+    tells_signals: ClassVar[bool] = True
     assignable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from stream_em.errors import InputError
 
 MOST_COMPONENTS = 10_000
 STRONGEST_PRIOR = 1e12
+START_GAIN = 1e-6
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which parameters `frozen` may name."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
+    tells_signals: ClassVar[bool] = False
+    """Whether the hidden variables of the records are signals, which can be written as sound."""
     assignable: ClassVar[bool] = True
     """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
@@ -68,6 +71,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if lacking:
             raise InputError(f"{self.name}: params must be {self.params_type.__name__}; they have no {lacking[0]}")
 
+    def small(self) -> "Settings":
+        """Return a model of two components that runs the same compiled code."""
+        return msgspec.structs.replace(self, n_components=2, frozen=())
+
     def sized(self, n_features: int) -> Any:
         """Return the compiled form (a NamedTuple of sizes and settings) for records of `n_features` features."""
         raise NotImplementedError
@@ -86,6 +93,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def least_features(self) -> int:
         """How many features a record needs at least."""
         return 1
+
+    @property
+    def most_features(self) -> int | None:
+        """How many features a record may have at most; None if there is no limit."""
+        return None
+
+    def counted_features(self, n_features: int) -> int:
+        """Return how many features count where records are counted per component and feature."""
+        return n_features
+
+    def check_records(self, records: FloatArray) -> None:
+        """Raise `InputError` for (n, D) records that this model cannot have."""
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
@@ -117,6 +136,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return a parameter vector in the units of the records (n, D) with weights (n,), all components alike."""
         raise NotImplementedError
+
+    def another_start(
+        self, sized: Any, records: FloatArray, weights: FloatArray, rng: np.random.Generator
+    ) -> FloatArray | None:
+        """Return a random start where records cannot be assigned; None if there is no other than `unit_theta`."""
+        return None
+
+    def start_gain(self, records: FloatArray) -> float:
+        """Return the gain of an EM iteration in nats a record below which a start has converged on (n, D) records."""
+        return START_GAIN
 
     def set_params(self, sized: Any, theta: FloatArray, params: Any) -> None:
         """Set the parameter vector from named parameters in the records' units."""

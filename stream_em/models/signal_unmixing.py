@@ -50,6 +50,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
+    tells_signals: ClassVar[bool] = True
     assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
