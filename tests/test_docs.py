@@ -88,7 +88,7 @@ def check_config(text):
     parse_config(whole, "docs.toml", (), {"KAFKA_PASSWORD": "x"})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_what_a_page_shows_is_so(page, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

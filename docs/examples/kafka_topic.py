@@ -52,7 +52,7 @@ def send(name, records):
 # it has read what is there, because this page must end some day. Leave it out, and it waits for more.
 
 config = folder / "sensors.toml"
-config.write_text(f"""
+_ = config.write_text(f"""
 [kafka]
 bootstrap_servers = "{BROKER}"
 

@@ -56,9 +56,9 @@ for name, ours, theirs in zip(SENSORS, error(filled), error(medians), strict=Tru
 
 # %%
 # Six of the sensors are nearly sums and differences of each other, and their holes are filled to within the
-# rounding of the data. Three (f2, f4, f6) are almost constant but for rare jumps that the others do not know of.
-# There a constant is as good as it gets: the conditional mean follows the jumps it has seen, and is off by more.
-# The picture shows why: f8 is known from the others, f6 is not.
+# rounding of the data. The other three carry little that the others know of. f2 and f4 are 0 nearly always; the
+# conditional mean is off by a little, and the median is not. f6 is noise about 0, of which the others know the sign
+# at best. The picture shows one of each kind.
 
 figure, panels = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained")
 for axes, name in zip(panels, ("f8", "f6"), strict=True):

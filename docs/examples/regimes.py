@@ -2,7 +2,7 @@
 Regime switching
 ================
 
-Markets are calm for months and then wild for weeks. A hidden Markov model says so in two numbers a regime: how much
+Markets are calm for weeks and then wild for days. A hidden Markov model says so in two numbers a regime: how much
 the price moves in a day, and how probably the next day is of the same regime. The regime itself is never observed;
 the filter gives its probability every day, from what was known by then.
 
@@ -69,7 +69,7 @@ plt.show()
 
 # %%
 # Nothing in the picture looks ahead, so the first years are those of a model that has not seen much. The Gulf War
-# of 1990, the crash of 2008 and the glut of 2014 to 2016 stand out.
+# of 1990, the crash of 2008 and the glut of 2014 to 2016 stand out, and so do the calm months before it.
 #
 # A filter for every day
 # ----------------------
