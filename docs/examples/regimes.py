@@ -69,7 +69,7 @@ plt.show()
 
 # %%
 # Nothing in the picture looks ahead, so the first years are those of a model that has not seen much. The Gulf War
-# of 1990, the crash of 2008 and the glut of 2014 to 2016 stand out, and so do the calm months before it.
+# of 1990, the crash of 2008 and the glut of 2014 to 2016 stand out, and so does the calm of 2013.
 #
 # A filter for every day
 # ----------------------
