@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
 }
 
 
-ARRAY = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[\w+\]\]")
+ARRAY = re.compile(r"ndarray\[\S*tuple\[\S*Any, \.\.\.\], \S*dtype\[[~.\w]+\]\]")
 
 
 def plain_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -113,9 +113,9 @@ with sqlite3.connect(folder / "run" / "journal.db") as journal:
         print(f"{records:>6,}  {kind:10}  {detail}")
 
 # %%
-# Drift was found soon after record 20,000. Challengers entered, made from the latest records, and one replaced the
-# model. The journal has all of it, and so has the file that the sink wrote: the log-likelihood of every message, by
-# what was known before it.
+# Drift was found soon after record 20,000. Challengers entered, made from the latest records, and took the model's
+# place when they had predicted better by more than chance allows. The journal has all of it. The file that the sink
+# wrote has the log-likelihood of every message, by what was known before it.
 
 table = np.genfromtxt(folder / "run" / "log-likelihoods.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
 print(table.dtype.names, len(table))
