@@ -7,9 +7,11 @@ not looked at.
 """
 
 import doctest
+import os
 import re
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import typer.main
@@ -72,7 +74,8 @@ def run_console(text, run, place):
         line, _, expected = example.partition("\n")
         words = shlex.split(line, comments=True)
         assert words[0] == "stream-em", f"{place}: only stream-em is run, not {line}"
-        code, out, err = run(*words[1:])
+        with mock.patch.dict(os.environ):  # `check` sets a variable, for the process that it usually has for itself
+            code, out, err = run(*words[1:])
         expected = expected.replace("…", "...")
         said = out + err
         assert doctest.OutputChecker().check_output(expected or "...", said, OPTIONS), f"{place}: {line}\n{said}"

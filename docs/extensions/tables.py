@@ -1,4 +1,4 @@
-"""The parts of the reference that are made from the code at each build: config keys, commands, models' settings."""
+"""The parts of the reference that are made from the code at each build: config keys and commands."""
 
 import contextlib
 import io
@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import msgspec
-
 from stream_em import cli
 from stream_em.configschema import config_schema
-from stream_em.models import all_models
 
 DOCS = Path(__file__).parents[1]
 KEY = re.compile(r"^(?:# )?(\w+) = [^#]*# (.*)$")
@@ -24,7 +21,7 @@ def write_tables(app: Any) -> None:
     """Write the generated parts as Markdown, to be included."""
     folder = DOCS / "_tables"
     folder.mkdir(exist_ok=True)
-    texts = {"config": config_tables(), "commands": command_reference(), "models": model_tables()}
+    texts = {"config": config_tables(), "commands": command_reference()}
     for name, text in texts.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
@@ -98,17 +95,6 @@ def help_of(command: str) -> str:
     with wide, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         cli.main([command, "--help"])
     return said.getvalue().strip()
-
-
-def model_tables() -> str:
-    """Return the settings of each model with their defaults."""
-    parts = []
-    for name, kind in sorted(all_models().items()):
-        rows = [[f"`{field.name}`", spelled(field.default)] for field in msgspec.structs.fields(kind)]
-        parts.append(f"**{name}** (`{kind.__name__}`): {kind.summary}.\n")
-        parts.append(f"Parameters: {', '.join(f'`{each}`' for each in kind.params_type._fields)}.\n")
-        parts.append(markdown_table(["setting", "default"], rows))
-    return "\n".join(parts)
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

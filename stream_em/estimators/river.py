@@ -167,6 +167,12 @@ class HiddenMarkov(Clusterer, of=hidden_markov.HiddenMarkov):
     """A hidden Markov model as a filter over one endless sequence; parameters as in `stream_em.HiddenMarkov`.
 
     Predictions say what the state will be if the record comes next; the filter itself moves only when it is learned.
+
+    >>> model = HiddenMarkov(n_components=2, warmup=100)
+    >>> for i in range(1000):
+    ...     model.learn_one({"a": i // 20 % 2 * 9.0 + i % 7 * 0.1})
+    >>> max(model.state_probabilities.values()) > 0.99
+    True
     """
 
     @property
@@ -180,6 +186,13 @@ class SignalUnmixing(Face, base.MiniBatchTransformer, of=signal_unmixing.SignalU
 
     `transform_one` gives the sources, named 0, 1, ...; they are 0 before there are parameters. The channels must be at
     least as many as the sources.
+
+    >>> rng = np.random.default_rng(0)
+    >>> model = SignalUnmixing(n_components=2)
+    >>> for a, b in rng.laplace(size=(1000, 2)) @ [[1.0, 0.4], [0.7, 1.0]]:
+    ...     model.learn_one({"left": a, "right": b})
+    >>> list(model.transform_one({"left": 1.0, "right": 0.4}))
+    [0, 1]
     """
 
     def transform_one(self, x: dict[Hashable, Any]) -> dict[int, float]:  # type: ignore[override]
