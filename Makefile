@@ -41,6 +41,7 @@ bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
 
 docs: .venv/installed-dev
+	@echo "building the documentation and running its examples (a minute)"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/docs
 	@echo "open docs/_build/html/index.html"
 

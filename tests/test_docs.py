@@ -40,7 +40,7 @@ def blocks(page):
 
 
 def run_doctest(text, names, place):
-    parsed = doctest.DocTestParser().get_doctest(text, {}, place, None, 0)
+    parsed = doctest.DocTestParser().get_doctest(text.replace("…", "..."), {}, place, None, 0)
     parsed.globs, said = names, []
     doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(parsed, out=said.append, clear_globs=False)
     assert not said, "".join(said)
