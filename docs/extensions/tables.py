@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sphinx.util import logging
+
 from stream_em import cli
 from stream_em.configschema import config_schema
 
+logger = logging.getLogger(__name__)
 DOCS = Path(__file__).parents[1]
 KEY = re.compile(r"^(?:# )?(\w+) = [^#]*# (.*)$")
 BOUNDS = {"minimum": "≥ {:,.15g}", "exclusiveMinimum": "> {:,.15g}", "maximum": "≤ {:,.15g}"}
@@ -40,6 +43,8 @@ def config_tables() -> str:
                 needed = key in kind.get("required", ())
                 default = "*needed*" if needed else spelled(schema.get("default"))
                 meaning = schema.get("description") or meanings.get(key, "")
+                if not meaning and table != "model":
+                    logger.warning("[%s] %s has no meaning: add a description, or a comment in configs/", table, key)
                 rows.append([f"`{key}`", type_of(schema), default, *([] if table == "model" else [meaning])])
             if table == "model":
                 parts.append(f"The meaning of each key: [{of_type['const']}](#{of_type['const']}).\n")
