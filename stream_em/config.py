@@ -92,9 +92,13 @@ class SinkSection(Section, frozen=True):
     path: Annotated[Text | None, Meta(description="inside the run folder unless absolute; default: named by what")] = (
         None
     )
-    topic: Annotated[
-        Text | None, Meta(description="for kafka: where the rows go, as JSON with the source's place as key")
-    ] = None
+    topic: Annotated[Text | None, Meta(description="for kafka: where the rows go, with the source's place as key")] = (
+        None
+    )
+    format: Annotated[
+        Literal["json", "pcm-float32", "arrow"],
+        Meta(description="for kafka: a message a row as JSON, or of sources a message for a block of samples"),
+    ] = "json"
     exactly_once: Annotated[bool, Meta(description="for kafka: in transactions, visible at each snapshot")] = False
     every_records: Annotated[Count, Meta(description="for parameters: records between two rows")] = 100_000
     rows_per_file: Annotated[int, Meta(ge=1, le=1 << 24, description="for Parquet: rows of a file")] = 131_072
@@ -108,6 +112,8 @@ class SinkSection(Section, frozen=True):
             check_topic(self.topic, "topic")
         if self.type == "kafka" and self.path is not None:
             raise InputError("path: a sink of type kafka has a topic, and no path")
+        if self.format != "json" and (self.type != "kafka" or self.what != "sources"):
+            raise InputError("format: is for what = 'sources' in sinks of type kafka")
         if self.exactly_once and self.type != "kafka":
             raise InputError("exactly_once: is for sinks of type kafka; all files are written exactly once anyway")
         if self.type == "wav" and self.what != "sources":

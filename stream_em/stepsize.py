@@ -1,5 +1,6 @@
 """The stepsize schedule: how much the t-th record of a stream weighs against everything before it."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -143,7 +144,7 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def for_unit(self, unit: float) -> "Stepsize":
         """Return the same schedule with this unit, unless it has one of its own."""
-        return self if self.unit is not None else msgspec.structs.replace(self, unit=unit)
+        return self if self.unit is not None else _in_units_of(self, unit)
 
     def gamma(self, t: Any) -> Any:
         """Return gamma of the t-th record (t above 0); t may be an array and need not be whole.
@@ -168,7 +169,7 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             power_in_place(steps, -self.power, np.empty_like(steps))
             steps *= self.scale * (self.unit or 1.0) ** (self.power - 1.0)
             np.maximum(steps, 1.0 / elapsed, out=steps)
-        np.clip(steps, self.floor, 1.0, out=steps)
+        np.minimum(np.maximum(steps, self.floor, out=steps), 1.0, out=steps)
         return float(steps[0]) if np.ndim(t) == 0 else steps
 
     def steps_in_time(self, memory: FloatArray, timestamps: FloatArray, weights: FloatArray) -> FloatArray:
@@ -193,3 +194,9 @@ class Stepsize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         unequal = weights != 1.0
         steps[unequal] = 1.0 - (1.0 - steps[unequal]) ** weights[unequal]
         return steps
+
+
+@lru_cache(maxsize=64)
+def _in_units_of(stepsize: Stepsize, unit: float) -> Stepsize:
+    """Return the schedule with this unit: asked at every block, it must not check them anew."""
+    return msgspec.structs.replace(stepsize, unit=unit)

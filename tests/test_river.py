@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,7 @@ def as_dicts(X):
 )
 def test_predictions_are_those_of_a_learner_that_learns_record_by_record(face, model):
     X, _ = records(2000, missing=0.05)
-    ours, learner = face(3), sem.Learner(model(n_components=3), refresh_every=256)
+    ours, learner = face(3), sem.Learner(model(n_components=3), refresh_every=512)
     query, row = {"a": 1.0, "c": -2.0}, np.array([[1.0, np.nan, -2.0, np.nan]])
     for i, x in enumerate(as_dicts(X)):
         ours.learn_one(x)
@@ -155,7 +156,7 @@ def test_drift_is_acted_on_at_the_same_record_however_records_wait():
     X = np.concatenate([rng.normal(0, 1, (8000, 2)), rng.normal(8, 1, (2500, 2))])
     drift_settings = sem.DriftSettings()
     ours = faces.GaussianMixture(2, drift=drift_settings)
-    learner = sem.Learner(sem.GaussianMixture(n_components=2), refresh_every=256, drift=drift_settings, recent=2048)
+    learner = sem.Learner(sem.GaussianMixture(n_components=2), refresh_every=512, drift=drift_settings, recent=2048)
     ours.learn_many(pd.DataFrame(X[:8000], columns=["a", "b"]))
     learner.learn(X[:8000])
     for i, x in enumerate(as_dicts(X[8000:]), 8000):
@@ -256,6 +257,36 @@ def test_any_scheduler_is_a_stepsize(stepsize):
         np.testing.assert_allclose(steps, [stepsize.get(t) for t in range(3)])
 
 
+def test_a_half_life_in_time_is_that_of_the_learner():
+    rng = np.random.default_rng(4)
+    X, times = rng.normal(size=(900, 2)) + np.repeat([[0.0], [3.0], [0.0]], 300, axis=0), np.cumsum(rng.random(900))
+    stepsize = "half-life:1m"
+    one, many = (faces.GaussianMixture(1, stepsize=stepsize, refresh_every=50, warmup=100) for _ in range(2))
+    for row, time in zip(X.tolist(), times.tolist(), strict=True):
+        one.learn_one(dict(enumerate(row)), t=datetime.fromtimestamp(time, UTC))
+    many.learn_many(pd.DataFrame(X), t=times)
+    learner = sem.Learner(one._feed.model, stepsize=sem.Stepsize.parse(stepsize), refresh_every=50, warmup=100)
+    learner.learn(X, timestamps=times)
+    for model in one, many:
+        np.testing.assert_allclose(model.params.means, learner.params.means, rtol=1e-9)
+    with pytest.raises(InputError, match=r"needs the time of each record"):
+        one.learn_one({0: 1.0, 1: 2.0})
+    with pytest.raises(InputError, match="needs the time of each record"):
+        many.learn_many(pd.DataFrame(X))
+    with pytest.raises(InputError, match="t must be seconds or a datetime, not 'noon'"):
+        one.learn_one({0: 1.0, 1: 2.0}, t="noon")
+    with pytest.raises(InputError, match="times must be one for each of 900 records, not 3"):
+        many.learn_many(pd.DataFrame(X), t=times[:3])
+
+
+def test_features_may_join_where_time_counts():
+    rng = np.random.default_rng(5)
+    model = faces.GaussianMixture(1, stepsize="half-life:1h", warmup=100)
+    for i, row in enumerate(rng.normal([0.0, 5.0], 1.0, (500, 2)).tolist()):
+        model.learn_one(dict(enumerate(row[: 1 if i < 200 else 2])), t=float(i))
+    np.testing.assert_allclose(model.params.means, [[0.0, 5.0]], atol=0.4)
+
+
 def test_a_detector_of_river_watches():
     rng = np.random.default_rng(0)
     model = faces.GaussianMixture(1, drift=drift.ADWIN(), warmup=200)
@@ -267,7 +298,7 @@ def test_a_detector_of_river_watches():
 def test_the_state_of_a_chain_moves_only_when_it_learns():
     X, _ = records(1000, K=2)
     model = faces.HiddenMarkov(2, warmup=300)
-    learner = sem.Learner(sem.HiddenMarkov(n_components=2), warmup=300, refresh_every=256)
+    learner = sem.Learner(sem.HiddenMarkov(n_components=2), warmup=300, refresh_every=512)
     last = np.empty((1, 2))
     for i, x in enumerate(as_dicts(X)):
         model.learn_one(x)

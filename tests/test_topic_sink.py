@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stream_em.sinks.topic import ExactlyOnceTopicSink
+from stream_em.streams.codecs import codec_named
 from stream_em.streams.kafka.interface import Partition
 from stream_em.streams.kafka.transactions import Mark, TransactionalProducer
 
@@ -15,12 +16,14 @@ class WoodenClient:
 
     def __init__(self, committed=(), marks=()):
         self.committed, self.kept, self.open, self.begun = list(committed), dict(marks), [], 0
+        self.values = []
 
     def begin(self):
         self.begun += 1
 
     def send(self, topic, key, value, headers=()):
         self.open.append(key.decode())
+        self.values.append(value)
 
     def flush(self):
         pass
@@ -120,3 +123,24 @@ def test_without_rows_there_is_no_transaction():
     write(sink, OLD, 0, 7)
     sink.flush()
     assert (client.begun, client.committed) == (0, [])
+
+
+@pytest.mark.parametrize("format", ["pcm-float32", "arrow"])
+def test_sources_go_out_as_blocks_of_samples_and_none_twice(format):
+    n, fields = 20_000, ("source_1", "source_2")
+    sources = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32).astype(float)
+    client = WoodenClient()
+    for begin in 0, 15_000:
+        sink = ExactlyOnceTopicSink("sources", TransactionalProducer(client), format)
+        sink.open(None)
+        sink.reading({"topics": {"t": {"id": OLD, "partitions": {"0": n}}}})
+        end = begin + 17_000
+        columns = {name: sources[begin:end, k] for k, name in enumerate(fields)}
+        sink.write(
+            {"topic": "t", "partition": 0 * sources[begin:end, 0].astype(int), "offset": np.arange(n)[begin:end]}
+            | columns
+        )
+        sink.flush()
+    assert client.committed == ["t-0-0", "t-0-8192", "t-0-16384", "t-0-17000"]
+    decoded = codec_named(format, fields).decode(client.values)
+    np.testing.assert_array_equal(decoded.values, sources)

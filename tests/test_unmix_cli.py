@@ -95,6 +95,23 @@ def test_a_picture_is_drawn_if_asked_for(run, mixture, tmp_path):
     )
 
 
+def test_a_page_tells_what_was_separated_and_shows_it(run, mixture, tmp_path):
+    page = tmp_path / "pages" / "x.html"
+    assert run("unmix", mixture, "--out-dir", tmp_path / "a<b", "--report", page, "--quiet") == (0, "", "")
+    text = page.read_text("utf-8")
+    assert text.count("<image") == 8
+    assert text.count("<svg") == 9
+    assert "<h1>a&lt;b</h1>" in text
+    assert "of real time" in text
+    assert "ends in .html" in failure(run, "unmix", mixture, "--out-dir", tmp_path / "other", "--report", tmp_path)
+
+
+def test_a_page_of_a_signal_that_was_only_just_enough(run, tmp_path):
+    short, page = recording(tmp_path / "short.wav", HEARD[:3200]), tmp_path / "x.html"
+    assert run("unmix", short, "--out-dir", tmp_path / "a", "--report", page, "--quiet") == (0, "", "")
+    assert page.read_text("utf-8").count("<image") == 8
+
+
 def test_samples_from_a_pipe_or_a_table_give_the_same_sources(run, mixture, tmp_path):
     run("unmix", mixture, "--out-dir", tmp_path / "a", "--quiet")
     heard = soundfile.read(mixture)[0]

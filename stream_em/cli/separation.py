@@ -19,7 +19,7 @@ from stream_em.sinks.interface import Sink
 from stream_em.sinks.wav import WavSink
 from stream_em.streams.ahead import read_patiently
 from stream_em.unmixing.channels import ChannelCheck
-from stream_em.unmixing.metrics import block_times
+from stream_em.unmixing.metrics import BlockTimes, block_times
 from stream_em.unmixing.unmixer import Unmixer
 
 PATIENCE_SECONDS = 0.5
@@ -126,6 +126,10 @@ class Separation:
         """The number of sources that the channels allow; 0 before anything was learned."""
         return 0 if self.unmixer.engine is None else len(self.unmixer.unmixing)
 
+    def chunk_times(self) -> BlockTimes:
+        """Return how long a chunk took: median, 99 %, longest."""
+        return block_times(self.times)
+
     def all_notes(self) -> list[str]:
         """Return what there is to say of channels, sources and what was lost on the way."""
         found = self.check.notes() + self.notes[:MOST_EVENTS_SHOWN]
@@ -150,10 +154,22 @@ class Separation:
             self._flushed = time.monotonic()
 
 
+def lines_of(separation: Separation) -> dict[str, str]:
+    """Return what was separated and how fast, in words."""
+    rate, fields, took = separation.signal.rate, separation.signal.source.fields, separation.chunk_times()
+    return {
+        "channels": f"{len(fields)}: {', '.join(fields)}",
+        "sources": f"{separation.n_sources}, in {separation.folder}",
+        "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
+        f" {separation.seconds:,.2f} s",
+        "computing": f"{100 * separation.unmixer.real_time_factor:.2f} % of real time;"
+        f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
+    }
+
+
 def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
     """Print what was separated, how fast, and what happened."""
     rate, fields, unmixer = separation.signal.rate, separation.signal.source.fields, separation.unmixer
-    took = block_times(separation.times)
     events = [(event.at / rate, event.kind, event.detail) for event in unmixer.events]
     notes = separation.all_notes()
     if as_json:
@@ -164,21 +180,14 @@ def told(separation: Separation, *, as_json: bool, quiet: bool) -> None:
             "samples": separation.samples,
             "seconds": separation.seconds,
             "real_time_factor": unmixer.real_time_factor,
-            "chunk_seconds": took._asdict(),
+            "chunk_seconds": separation.chunk_times()._asdict(),
             "events": [{"second": at, "kind": kind, "detail": detail} for at, kind, detail in events],
             "notes": notes,
             "folder": str(separation.folder),
         }
         print(json.dumps(found))
     elif not quiet:
-        rows = {
-            "channels": f"{len(fields)}: {', '.join(fields)}",
-            "sources": f"{separation.n_sources}, in {separation.folder}",
-            "signal": f"{separation.samples / rate:,.2f} s at {rate:g} Hz, read, separated and written in"
-            f" {separation.seconds:,.2f} s",
-            "computing": f"{100 * unmixer.real_time_factor:.2f} % of real time;"
-            f" a chunk {1000 * took.p50:.2f} ms (median), {1000 * took.p99:.2f} ms (99 %)",
-        }
+        rows = lines_of(separation)
         lines = [f"{at:,.2f} s: {kind}, {detail}" for at, kind, detail in events[:MOST_EVENTS_SHOWN]]
         if len(events) > MOST_EVENTS_SHOWN:
             lines.append(f"and {len(events) - MOST_EVENTS_SHOWN} more: --json has them all")

@@ -47,6 +47,9 @@ def unmix(
             metavar="FILE", help="Draw how it settled, and spectrograms of the last seconds: .png, .svg, .pdf."
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with these pictures, figures and events.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the sources that are in DIR already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress and no table.")] = False,
@@ -56,10 +59,15 @@ def unmix(
     from stream_em.cli.opensignal import mode_named, open_signal
     from stream_em.cli.separation import Separation, prepared, told
     from stream_em.cli.signals import stopped_by_signals
-    from stream_em.cli.unmixpicture import Picture
+    from stream_em.cli.unmixpicture import Remembered, check_picture, save_picture
+    from stream_em.cli.unmixreport import check_page, save_page
     from stream_em.unmixing.unmixer import Unmixer
 
     names = [name.strip() for name in fields.split(",")] if fields is not None else None
+    if picture is not None:
+        check_picture(picture)
+    if report is not None:
+        check_page(report)
     opened = open_signal(data, names, format, sample_rate, channels, dtype)
     with opened.source as source:
         unmixer = Unmixer(
@@ -69,15 +77,18 @@ def unmix(
             reference=None if reference is None else opened.channel(reference),
             sample_rate=opened.rate,
         )
-        drawn = None if picture is None else Picture(picture, source.fields, opened.rate)
+        seen = None if picture is None and report is None else Remembered(source.fields, opened.rate)
         with prepared(out_dir, write, opened.rate, force, data) as sink:
             compile_unmixer()
             separation = Separation(opened, unmixer, sink, out_dir)
-            separation.watch = None if drawn is None else drawn.look
+            separation.watch = None if seen is None else seen.look
             with stopped_by_signals(separation.stop):
                 separation.run(show=not (quiet or as_json))
-    if drawn is not None and unmixer.engine is not None:
-        drawn.save()
+    if seen is not None and unmixer.engine is not None:
+        if picture is not None:
+            save_picture(picture, seen)
+        if report is not None:
+            save_page(report, separation, seen)
     if separation.samples:
         told(separation, as_json=as_json, quiet=quiet)
     if separation.stopped:

@@ -1,4 +1,4 @@
-"""The picture of `stream-em unmix --picture`: how the unmixing settled, and spectrograms before and after."""
+"""The pictures of `stream-em unmix`: how the unmixing settled, and spectrograms before and after."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -28,19 +28,12 @@ SETTLED = Axis(
 )
 
 
-class Picture:
-    """Remembers the last seconds, and the unmixing over time, in constant memory.
+class Remembered:
+    """The last seconds, and the unmixing over time, in constant memory."""
 
-    Raises `InputError` for a suffix that is no picture's, and if matplotlib is not installed.
-    """
-
-    def __init__(self, path: Path, channels: Sequence[str], rate: float) -> None:
-        if path.suffix not in SUFFIXES:
-            raise InputError(f"--picture {path}: name a file that ends in {', '.join(SUFFIXES)}")
-        require_matplotlib()
-        self._path = path
+    def __init__(self, channels: Sequence[str], rate: float) -> None:
+        self.rate = rate
         self._channels = channels
-        self._rate = rate
         self._recent: deque[tuple[FloatArray, FloatArray]] = deque()
         self._kept = 0
         self._looks: list[tuple[float, FloatArray]] = []
@@ -51,7 +44,7 @@ class Picture:
         """Take the next (n, D) values and (n, K) sources, which end `at` seconds."""
         self._recent.append((values[:, :MOST_SIGNALS].copy(), sources[:, :MOST_SIGNALS].copy()))
         self._kept += len(values)
-        while self._kept - len(self._recent[0][0]) >= LAST_SECONDS * self._rate:
+        while self._kept - len(self._recent[0][0]) >= LAST_SECONDS * self.rate:
             self._kept -= len(self._recent.popleft()[0])
         if unmixer.engine is not None and at >= (self._looks[-1][0] if self._looks else 0.0) + self._every:
             self._looks.append((at, unmixer.unmixing))
@@ -59,22 +52,34 @@ class Picture:
             if len(self._looks) * self._mixing.size > MOST_LOOKED_AT and len(self._looks) > 2:
                 self._looks, self._every = self._looks[::2], 2 * self._every
 
-    def save(self) -> None:
-        """Draw what is remembered; raises `OutsideError` if it cannot be written."""
+    def curves(self) -> list[Curve]:
+        """Return how far each unmixing was from the last one."""
+        if self._mixing is None:
+            return []
+        # The last one has nothing left, by definition.
+        looks, mixing = self._looks[:-1], self._mixing
+        left = [interference_to_signal(unmixing, mixing) for _, unmixing in looks]
+        return [Curve("", np.array([at for at, _ in looks]), np.array(left))]
+
+    def rows(self) -> tuple[Row, Row]:
+        """Return the last seconds of the channels and of the sources."""
         heard, sources = (np.nan_to_num(np.concatenate(parts)) for parts in zip(*self._recent, strict=True))
-        last = slice(-min(len(heard), round(LAST_SECONDS * self._rate)), None)
-        mixing = self._mixing
-        curves = []
-        if mixing is not None:
-            # The last one has nothing left, by definition.
-            looks = self._looks[:-1]
-            times = np.array([at for at, _ in looks])
-            left = np.array([interference_to_signal(unmixing, mixing) for _, unmixing in looks])
-            curves.append(Curve("", times, left))
-        rows = (
+        last = slice(-min(len(heard), round(LAST_SECONDS * self.rate)), None)
+        return (
             Row("before", self._channels[:MOST_SIGNALS], heard[last]),
             Row("after", [f"source {k + 1}" for k in range(sources.shape[1])], sources[last]),
         )
-        with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_separation(self._path, SETTLED, curves, rows, self._rate)
+
+
+def check_picture(path: Path) -> None:
+    """Raise `InputError` for a suffix that is no picture's, and if matplotlib is not installed."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"--picture {path}: name a file that ends in {', '.join(SUFFIXES)}")
+    require_matplotlib()
+
+
+def save_picture(path: Path, seen: Remembered) -> None:
+    """Draw what is remembered; raises `OutsideError` if it cannot be written."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_separation(path, SETTLED, seen.curves(), seen.rows(), seen.rate)

@@ -8,6 +8,7 @@ import numpy as np
 from stream_em.arrays import FloatArray
 from stream_em.em import impute, score, stats_of
 from stream_em.errors import InputError
+from stream_em.estimators.values import NAN, NO_TIME, numbers, seconds
 from stream_em.learning.batch import LARGEST_WEIGHT
 from stream_em.learning.learner import SHORTEST_WARMUP, Learner
 from stream_em.learning.start import enough_records
@@ -21,7 +22,6 @@ FIRST_LOOK, LOOKS_GROW = 8, 4
 JOINING = 100
 """New features join the model after so many records from the first of them on."""
 KEPT_SCORES = 1000
-NAN = float("nan")
 
 
 class Feed:
@@ -31,8 +31,10 @@ class Feed:
     of all records learned so far. For a chain, whose filter moves with each record, those that wait are filtered first.
     """
 
-    def __init__(self, model: Settings, make: Callable[..., Learner], warmup: int | None) -> None:
+    def __init__(self, model: Settings, make: Callable[..., Learner], warmup: int | None, timed: bool) -> None:
         self.model = model
+        self.timed = timed
+        """Whether stepsizes depend on the times of the records."""
         self.make = make
         """Returns a new learner; takes `starts`, `warmup`, `inhibit` and `params` of `Learner`."""
         self.warmup = warmup
@@ -45,13 +47,15 @@ class Feed:
         self.n_scores = 0
         self._columns: dict[Hashable, int] = {}
         self._rows, self._weights = np.zeros((FIRST_LOOK, 0)), np.ones(FIRST_LOOK)
+        self._times = np.zeros(FIRST_LOOK)
         self._n, self._due = 0, FIRST_LOOK
         self._scored = 0
         """How many of those that wait the makeshift learner has learned."""
         self._joining: list[FloatArray] = []
+        self._joined_at: list[float] = []
 
-    def learn(self, x: Mapping[Hashable, Any], weight: float = 1.0) -> None:
-        """Take one record."""
+    def learn(self, x: Mapping[Hashable, Any], weight: float = 1.0, time: Any = None) -> None:
+        """Take one record, of a time in seconds or a datetime if stepsizes depend on it."""
         row: Any = tuple(x.values()) if list(x) == self.names else self._arranged(x)
         try:
             usual = max(row) <= LARGEST and min(row) >= -LARGEST
@@ -62,16 +66,19 @@ class Feed:
         if weight != 1.0:
             self._check_weight(weight)
         n = self._n
+        if self.timed:
+            self._times[n] = seconds(time)
         self._rows[n] = row
         self._weights[n] = weight
         self._n = n + 1
         if self.warm and len(self.names) > self._width:
-            self._join(self._rows[n].copy())
+            self._join(self._rows[n].copy(), float(self._times[n]))
         if self._n >= self._due:
             self._hand_over()
 
-    def learn_many(self, names: Sequence[Hashable], values: FloatArray, weights: Any = None) -> None:
+    def learn_many(self, names: Sequence[Hashable], values: FloatArray, weights: Any = None, times: Any = None) -> None:
         """Take the records (n, D) of a table whose columns have names."""
+        when = self._times_of(times, len(values))
         rows = self._table(names, values, grow=True)
         counts = np.ones(len(rows)) if weights is None else np.array(weights, dtype=np.float64)
         if weights is not None:
@@ -85,7 +92,7 @@ class Feed:
             if simple:
                 if self._n:
                     self._hand_over()
-                self._learned(rows[begin:], counts[begin:])
+                self._learned(rows[begin:], None if weights is None else counts[begin:], when[begin:])
                 begin = len(rows)
             else:
                 end = min(len(rows), begin + self._due - self._n)
@@ -94,10 +101,12 @@ class Feed:
                 n = end - begin
                 self._rows[self._n : self._n + n] = rows[begin:end]
                 self._weights[self._n : self._n + n] = counts[begin:end]
+                self._times[self._n : self._n + n] = when[begin:end]
                 self._n += n
                 if self.warm:
                     self._joining += list(rows[begin : end - 1])
-                    self._join(rows[end - 1])
+                    self._joined_at += when[begin : end - 1].tolist()
+                    self._join(rows[end - 1], float(when[end - 1]))
                 if self._n >= self._due:
                     self._hand_over()
                 begin = end
@@ -166,6 +175,16 @@ class Feed:
         if not self.model.exchangeable:
             raise InputError(f"{self.model.name}: the records of a sequence cannot be weighted")
 
+    def _times_of(self, times: Any, n: int) -> FloatArray:
+        if not self.timed:
+            return np.zeros(n)
+        if times is None:
+            raise InputError(NO_TIME)
+        when = np.array([seconds(each) for each in times])
+        if len(when) != n:
+            raise InputError(f"times must be one for each of {n} records, not {len(when)}")
+        return when
+
     def _arranged(self, x: Mapping[Hashable, Any]) -> list[Any]:
         if not self._columns.keys() >= x.keys():
             self._add_columns(x.keys() - self._columns.keys())
@@ -189,17 +208,16 @@ class Feed:
         return np.clip(values, -LARGEST, LARGEST)
 
     def _table(self, names: Sequence[Hashable], values: FloatArray, grow: bool) -> FloatArray:
-        values = np.ascontiguousarray(values)
         wrong = first_unusable(values)
         if wrong is not None:
             raise InputError(f"record {wrong[0]}, feature {names[wrong[1]]!r}: {unusable_reason(values[wrong])}")
-        names = list(names)
-        if names == self.names:
-            return values
         if grow and len(values) and not self._columns.keys() >= set(names):
             self._add_columns(set(names) - self._columns.keys())
+        places = {name: i for i, name in enumerate(names)}
+        if places.keys() >= self._columns.keys():
+            return np.ascontiguousarray(values.T[[places[name] for name in self.names]].T)
         rows = np.full((len(values), len(self.names)), NAN)
-        for i, name in enumerate(names):
+        for name, i in places.items():
             if name in self._columns:
                 rows[:, self._columns[name]] = values[:, i]
         return rows
@@ -221,7 +239,7 @@ class Feed:
         n, width = self._n, self._width
         if self.warm:
             self._n = 0
-            self._learned(self._rows[:n, :width], self._weights[:n])
+            self._learned(self._rows[:n, :width], self._weights[:n], self._times[:n])
             return
         rows, weights = self._rows[:n], self._weights[:n]
         complete = n >= self._needed
@@ -231,7 +249,7 @@ class Feed:
         enough = rows.shape[1] >= self.model.least_features
         if enough and counted.any() and not np.isnan(rows[counted]).all():
             learner = self.make(warmup=n) if complete else self.make(warmup=n, starts=1)
-            learner.learn(rows.copy(), weights)
+            learner.learn(rows.copy(), weights, timestamps=self._times[:n].copy() if self.timed else None)
             if not learner.started:
                 learner.start()
             self.learner, self._scored, self.warm = learner, n, complete
@@ -242,10 +260,11 @@ class Feed:
             self._n = 0
         self._set_due()
 
-    def _learned(self, rows: FloatArray, counts: FloatArray) -> None:
+    def _learned(self, rows: FloatArray, counts: FloatArray | None, times: FloatArray) -> None:
         assert self.learner is not None
         if len(rows):
-            block = Block(np.ascontiguousarray(rows), weights=counts, checked=True)
+            timestamps = times if self.timed else None
+            block = Block(np.ascontiguousarray(rows), weights=counts, timestamps=timestamps, checked=True)
             told = self.learner.learn(block)[-KEPT_SCORES:]
             begin = self.n_scores % KEPT_SCORES
             fit = min(len(told), KEPT_SCORES - begin)
@@ -270,46 +289,35 @@ class Feed:
             self._due = min(due, max(self._needed, self._n + 1))
         room = MOST_WAITING if self.warm else self._due
         if len(self._rows) != room:
-            rows, weights = np.full((room, len(self.names)), NAN), np.ones(room)
-            rows[: self._n], weights[: self._n] = self._rows[: self._n], self._weights[: self._n]
-            self._rows, self._weights = rows, weights
+            n = self._n
+            rows, weights, times = np.full((room, len(self.names)), NAN), np.ones(room), np.zeros(room)
+            rows[:n], weights[:n], times[:n] = self._rows[:n], self._weights[:n], self._times[:n]
+            self._rows, self._weights, self._times = rows, weights, times
 
-    def _join(self, row: FloatArray) -> None:
+    def _join(self, row: FloatArray, time: float) -> None:
         """Take a record that may have new features; when there are enough, let them join the model.
 
         The learner begins anew with its parameters and these records. Where a component has a new feature is told by
         their probabilities to be of it.
         """
         self._joining.append(row)
+        self._joined_at.append(time)
         if len(self._joining) < JOINING:
             return
         rows = np.full((len(self._joining), len(self.names)), NAN)
         for each, known in zip(rows, self._joining, strict=True):
             each[: len(known)] = known
-        self._joining = []
+        times = np.array(self._joined_at)
+        self._joining, self._joined_at = [], []
         self._hand_over()
         assert self.learner is not None
         params = self.model.with_features(self.learner.params, self.learner.posterior(rows[:, : self._width]), rows)
         if params is None:
             self.learner = self.make(warmup=JOINING)
-            self.learner.learn(rows)
+            self.learner.learn(rows, timestamps=times if self.timed else None)
             if not self.learner.started:
                 self.learner.start()
             self._set_due()
         else:
             self.learner = self.make(params=params, inhibit=JOINING)
-            self._learned(rows, np.ones(len(rows)))
-
-
-def numbers(names: Sequence[Hashable], row: Sequence[Any]) -> list[float]:
-    """Return the values of a record as numbers, NaN for None; raises `InputError`, naming the feature."""
-    found = []
-    for name, value in zip(names, row, strict=True):
-        try:
-            number = NAN if value is None else float(value)
-        except (TypeError, ValueError):
-            raise InputError(f"feature {name!r} is not a number: {value!r}") from None
-        if abs(number) > LARGEST:
-            raise InputError(f"feature {name!r}: {unusable_reason(number)}")
-        found.append(number)
-    return found
+            self._learned(rows, None, times)

@@ -22,7 +22,7 @@ from stream_em.learning.learner import RECENT_RECORDS, Learner
 from stream_em.models import gaussian_mixture, hidden_markov, signal_unmixing
 from stream_em.models.interface import Settings
 
-LEARNING = {"stepsize": None, "refresh_every": 256, "starts": 8, "warmup": None, "robust": None, "drift": None}
+LEARNING = {"stepsize": None, "refresh_every": 512, "starts": 8, "warmup": None, "robust": None, "drift": None}
 LEARNING["seed"] = 0
 
 
@@ -31,7 +31,8 @@ class Face(base.Estimator):
 
     Its parameters are those of the model and:
 
-    * `stepsize`: a `Stepsize`, its spelling such as "half-life:1000", a constant, or a scheduler of river's `optim`.
+    * `stepsize`: a `Stepsize`, its spelling such as "half-life:1000" (records) or "half-life:2h" (the records' time,
+      which `learn_one` is then told), a constant, or a scheduler of river's `optim`.
     * `refresh_every`: records between two M-steps.
     * `starts`, `warmup`, `robust`, `seed`: as in `Learner`.
     * `drift`: what watches for drift, so that challengers enter: `DriftSettings`, "adwin", "page-hinkley" or "kswin",
@@ -40,6 +41,7 @@ class Face(base.Estimator):
 
     of: ClassVar[type[Settings]]
     warmup: int | None
+    stepsize: Any
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         raise NotImplementedError
@@ -56,7 +58,10 @@ class Face(base.Estimator):
     def _prepare(self) -> None:
         given = {field.name: getattr(self, field.name) for field in msgspec.structs.fields(self.of)}
         self._feed = Feed(
-            self.of(**{name: value for name, value in given.items() if value is not None}), self._learner, self.warmup
+            self.of(**{name: value for name, value in given.items() if value is not None}),
+            self._learner,
+            self.warmup,
+            timed=as_stepsize(self.stepsize).seconds is not None,
         )
         self._learner(warmup=1)  # impossible settings are refused here, not at the first record
 
@@ -89,22 +94,25 @@ class Face(base.Estimator):
         """The names of the features that the model knows."""
         return self._feed.names[: 0 if self.learner is None else self.learner.n_features]
 
-    def learn_one(self, x: dict[Hashable, Any], w: float = 1.0) -> None:
-        """Learn a record that counts as `w`."""
-        self._feed.learn(x, w)
+    def learn_one(self, x: dict[Hashable, Any], w: float = 1.0, t: Any = None) -> None:
+        """Learn a record that counts as `w`, of the time `t` (seconds, or a datetime) if the stepsize goes by time."""
+        self._feed.learn(x, w, t)
 
     def score_one(self, x: dict[Hashable, Any]) -> float:
         """Return the log-likelihood of a record in nats: the higher, the more usual; 0 before there are parameters."""
         return self._feed.predict(x)[1]
 
-    def learn_many(self, X: Any, w: Any = None) -> None:
-        """Learn the rows of a frame (pandas, polars, pyarrow, ...), as `learn_one` would one after the other."""
+    def learn_many(self, X: Any, w: Any = None, t: Any = None) -> None:
+        """Learn the rows of a frame (pandas, polars, pyarrow, ...), as `learn_one` would one after the other.
+
+        `w` and `t` have one number a row.
+        """
         if type(X).__module__.partition(".")[0] == "pandas":
             # narwhals takes a quarter of the time that it takes to learn 1,000 records.
             names, values = X.columns.tolist(), X.to_numpy(np.float64, na_value=np.nan)
         else:
             _, names, values = _table(X)
-        self._feed.learn_many(names, values, w)
+        self._feed.learn_many(names, values, w, t)
 
     def score_many(self, X: Any) -> Any:
         """Return the log-likelihood of each row, as a series."""

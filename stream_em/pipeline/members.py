@@ -34,6 +34,8 @@ HELD_SECONDS = 0.2
 LOOK_SECONDS = 5.0
 """New topics that match a pattern are looked for so often."""
 ANSWER_SECONDS = 1.0
+SETTLED_SECONDS = 5.0
+"""Who has no partition of a topic waits so long for one before it takes all to be read."""
 
 
 class Member:
@@ -64,7 +66,7 @@ class Member:
         passed_over = (BrokerAwayError, OutsideError)
         self._commits = Commits(membership, lambda kind, detail: self.on_event(kind, detail), passed_over)
         self._stopping = threading.Event()
-        self._looked = time.monotonic()
+        self._looked = self._moved = time.monotonic()
 
     def stop(self) -> None:
         """Ask to save and end; any thread and any signal handler may."""
@@ -85,17 +87,14 @@ class Member:
         if self.topics:
             self._membership.join(self.topics)
         while not self._stopping.is_set():
-            held = self._look(held)
+            before, held = held, self._look(held)
+            if held.partitions != before.partitions or not held.joined:
+                self._moved = time.monotonic()
             self._settle(held)
             self._commits.store(only=held.partitions)
             self.status.gather([run.status for run in self._runs.values()])
             self.on_tick(self.status)
-            if (
-                self._until_end
-                and (held.joined or not self.topics)
-                and held.partitions <= self._done
-                and not self._runs
-            ):
+            if self._until_end and self._all_read(held):
                 ended = "end"
                 break
         failed = self._stop_all()
@@ -110,6 +109,14 @@ class Member:
         """End what still runs."""
         self.status.running = False
         self._stop_all()
+
+    def _all_read(self, held: Held) -> bool:
+        """Tell whether all that is ours, and will be, is read."""
+        if self._runs or not held.partitions <= self._done or not (held.joined or not self.topics):
+            return False
+        # Who shares out may not have heard of a topic yet that was just made, and then gives nobody its partitions.
+        without = set(self.topics) - {partition.topic for partition in held.partitions}
+        return not without or time.monotonic() - self._moved > SETTLED_SECONDS
 
     def _look(self, held: Held) -> Held:
         """Return what is ours now: what it was before, while nobody answers."""

@@ -89,8 +89,8 @@ def _sink(section: SinkSection, config: Config, folder: RunFolder, sample_rate: 
         if section.exactly_once:
             name = _transactional_id(folder.identity(), topic)
             producer = open_transactional(config.kafka or Connection(), _patience(config), name)
-            return ExactlyOnceTopicSink(topic, producer)
-        return TopicSink(topic, _producer(config))
+            return ExactlyOnceTopicSink(topic, producer, section.format)
+        return TopicSink(topic, _producer(config), section.format)
     rate = section.sample_rate or sample_rate or 1.0
     return sink_for(section.type, folder.output(section.file), section.rows_per_file, rate)
 

@@ -1,6 +1,7 @@
 """The page: one HTML file that needs nothing else."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -19,7 +20,7 @@ from stream_em.report.tables import (
 from stream_em.report.words import count, number
 from stream_em.version import __version__
 
-_SUFFIXES = (".html", ".htm")
+PAGE_SUFFIXES = (".html", ".htm")
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -33,7 +34,7 @@ $stylesheet</style>
 <body>
 <header>
 <h1>$name</h1>
-<p class="model">$model</p>
+<p class="model">$subtitle</p>
 </header>
 <main>
 $body
@@ -47,25 +48,30 @@ $body
 def page_of(run: Run) -> str:
     """Return the page of a run; the same run gives the same text."""
     pictures = {picture.key: picture for picture in pictures_of(run)}
-    history = [_figure(pictures[key]) for key in ("log-likelihood", "shares")]
+    history = [figure(pictures[key]) for key in ("log-likelihood", "shares")]
     parts = [
-        *(f'<p class="note" role="note">{as_html(note)}</p>' for note in run.notes),
-        _tiles(run),
-        _section("How learning went", f'<div class="pair">{"".join(history)}</div>', _figure(pictures["means"])),
-        _section("What was learned", components_table(run), _figure(pictures["data"]), *_transitions(pictures)),
-        _section("The run", facts_table(run), sessions_table(run)),
-        _section("Events", events_table(run)),
-        _section("Snapshots", snapshots_table(run)),
+        *map(note, run.notes),
+        tiles(_tiles(run)),
+        section("How learning went", f'<div class="pair">{"".join(history)}</div>', figure(pictures["means"])),
+        section("What was learned", components_table(run), figure(pictures["data"]), *_transitions(pictures)),
+        section("The run", facts_table(run), sessions_table(run)),
+        section("Events", events_table(run)),
+        section("Snapshots", snapshots_table(run)),
     ]
     model = "no model yet" if run.learner is None else f"{run.learner.model.name}: {run.learner.model.summary}"
+    return whole_page(run.name, model, parts, run.place)
+
+
+def whole_page(name: str, subtitle: str, parts: Sequence[str], place: str) -> str:
+    """Return a page of parts that are HTML, written from what lies at a place."""
     return _PAGE.substitute(
-        title=as_html(f"{run.name} · stream_em"),
+        title=as_html(f"{name} · stream_em"),
         stylesheet=STYLESHEET,
-        name=as_html(run.name),
-        model=as_html(model),
+        name=as_html(name),
+        subtitle=as_html(subtitle),
         body="\n".join(part for part in parts if part),
         version=as_html(__version__),
-        place=as_html(run.place),
+        place=as_html(place),
     )
 
 
@@ -74,7 +80,7 @@ def write_page(path: Path, text: str) -> None:
 
     Raises `InputError` if something other than a page is meant, `OutsideError` if it cannot be written.
     """
-    if path.suffix.lower() not in _SUFFIXES or path.is_dir():
+    if path.suffix.lower() not in PAGE_SUFFIXES or path.is_dir():
         raise InputError(f"{path}: name a file that ends in .html")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -87,11 +93,18 @@ def write_page(path: Path, text: str) -> None:
         raise OutsideError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _section(title: str, *parts: str) -> str:
+def note(text: str) -> str:
+    """Return a remark that must not be overlooked."""
+    return f'<p class="note" role="note">{as_html(text)}</p>'
+
+
+def section(title: str, *parts: str) -> str:
+    """Return a section of parts that are HTML."""
     return f"<section>\n<h2>{as_html(title)}</h2>\n" + "\n".join(part for part in parts if part) + "\n</section>"
 
 
-def _figure(picture: Picture) -> str:
+def figure(picture: Picture) -> str:
+    """Return a picture with its title and its sentence."""
     kind = "one" if len(picture.panels) == 1 else "many"
     panels = "".join(f'<div class="panel">{panel}</div>' for panel in picture.panels)
     panels = f'<div class="panels {kind} {picture.key}">{panels}</div>' if panels else ""
@@ -100,19 +113,23 @@ def _figure(picture: Picture) -> str:
 
 
 def _transitions(pictures: dict[str, Picture]) -> list[str]:
-    return [_figure(pictures["transitions"])] if "transitions" in pictures else []
+    return [figure(pictures["transitions"])] if "transitions" in pictures else []
 
 
-def _tiles(run: Run) -> str:
+def _tiles(run: Run) -> dict[str, str]:
     mean = run.learner.mean_log_likelihood if run.learner is not None else float("nan")
-    tiles = {
+    return {
         "records": count(run.progress.records),
         "rejected": count(run.progress.rejected),
         "log-likelihood, nats a record": number(mean, 5),
         "records a second": number(run.records_per_second, 3),
     }
+
+
+def tiles(values: dict[str, str]) -> str:
+    """Return the few numbers that are to be seen first."""
     return (
         '<dl class="tiles">'
-        + "".join(f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in tiles.items())
+        + "".join(f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in values.items())
         + "</dl>"
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from stream_em.arrays import FloatArray
 from stream_em.report import style
+from stream_em.report.pictures import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +54,31 @@ def save_separation(path: Path, axis: Axis, curves: Sequence[Curve], rows: Seque
 
     with matplotlib.style.context({"font.size": 8.0, "axes.titlesize": 8.5}, after_reset=True):
         _drawn(axis, curves, rows, sample_rate).savefig(path, dpi=130)
+
+
+def separation_pictures(axis: Axis, curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float) -> list[Picture]:
+    """Return the same for a page: the curves, and the spectrograms of each row, one panel a signal.
+
+    Raises `InputError` if matplotlib is not installed.
+    """
+    style.require_matplotlib()
+    with style.styled("picture-curve-0"):
+        figure, axes = style.new_figure(5.2, 2.4)
+        _draw_curves(axes, axis._replace(title=""), curves)
+        panel = style.as_svg(figure, "picture-curve-0", axis.title)
+    found = [Picture("curve", "Separation over time", (panel,), f"{axis.title}.")]
+    for row in rows:
+        panels = []
+        for k, title in enumerate(row.titles):
+            name = f"picture-{row.label}-{k}"
+            with style.styled(name):
+                figure, axes = style.new_figure(3.4, 2.0)
+                _draw_spectrogram(axes, row.signals[:, k], sample_rate)
+                axes.set(title=title, xlabel="seconds", ylabel="kHz")
+                panels.append(style.as_svg(figure, name, f"Spectrogram of {title}"))
+        caption = f"Spectrograms of the last seconds, each against its own loudest moment, over {RANGE_DB:g} dB."
+        found.append(Picture(row.label, row.label.capitalize(), tuple(panels), caption))
+    return found
 
 
 def _drawn(axis: Axis, curves: Sequence[Curve], rows: Sequence[Row], sample_rate: float) -> "Figure":

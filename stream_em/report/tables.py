@@ -1,6 +1,6 @@
 """The tables of the page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -42,6 +42,11 @@ def facts_table(run: Run) -> str:
         rows["sessions"] = f"{count(len(run.sessions))}, the last {_outcome(last)} {moment(last.ended)}".strip()
         rows["throughput"] = f"{number(run.records_per_second, 3)} records a second, with starting and saving"
     rows["snapshots kept"] = count(run.n_snapshots)
+    return lines_table(rows)
+
+
+def lines_table(rows: Mapping[str, str]) -> str:
+    """Return a table of names and what is to be said of them; what is empty is left out."""
     body = "".join(f'<tr><th scope="row">{as_html(k)}</th><td>{as_html(v)}</td></tr>' for k, v in rows.items() if v)
     return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>'
 
@@ -101,7 +106,7 @@ def events_table(run: Run) -> str:
         [moment(e["time"]), visible(e["kind"] or ""), visible(e["detail"] or ""), count(e["records"])]
         for e in run.events
     ]
-    return _table(["time", "event", "what", "records"], _escaped(rows), caption, n_text=3)
+    return rows_table(["time", "event", "what", "records"], rows, caption, n_text=3)
 
 
 def snapshots_table(run: Run) -> str:
@@ -120,11 +125,16 @@ def snapshots_table(run: Run) -> str:
     ]
     caption = f"{count(run.n_snapshots)} kept, newest first"
     caption += f"; the last {SHOWN_SNAPSHOTS}." if run.n_snapshots > SHOWN_SNAPSHOTS else "."
-    return _table(["snapshot", "written", "", "size", "took"], _escaped(rows), caption, n_text=3)
+    return rows_table(["snapshot", "written", "", "size", "took"], rows, caption, n_text=3)
 
 
 def _outcome(session: Session) -> str:
     return visible(_OUTCOMES.get(session.outcome, session.outcome))
+
+
+def rows_table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str, n_text: int) -> str:
+    """Return a table of cells that are texts; the first `n_text` columns hold words, the others numbers."""
+    return _table(head, _escaped(rows), caption, n_text)
 
 
 def _escaped(rows: Iterable[Sequence[str]]) -> list[list[str]]:

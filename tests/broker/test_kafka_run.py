@@ -14,7 +14,7 @@ from crash.harness import STREAM_EM
 
 import stream_em as sem
 from broker.cluster import PASSWORD, USER, consumed
-from broker.helpers import until
+from broker.helpers import committed, until
 from stream_em.learning.store import SnapshotStore, read
 from stream_em.runs.journal import read_journal
 
@@ -92,6 +92,30 @@ def test_a_run_learns_all_and_goes_on_where_it_stopped(run, config, topic, admin
     stored = admin.list_group_offsets(f"{topic}-group")
     stored = stored.get(f"{topic}-group", stored)
     assert sum(at.offset for at in stored.values()) == 6000
+
+
+def test_blocks_of_samples_come_in_and_sources_go_out_as_such(run, config, client, new_topic, send, address, tmp_path):
+    heard, sources = new_topic(1), new_topic(1)
+    loudness = np.repeat(np.exp(RNG.normal(size=(100, 2))), 80, axis=0)
+    signal = (loudness * RNG.normal(size=(8000, 2))) @ [[1.0, 0.4], [0.7, 1.0]]
+    send(heard, [block.astype("<f4").tobytes() for block in np.split(signal, 20)])
+    settings = {"address": address, "client": client, "topic": heard, "folder": tmp_path / "run"}
+    model = CONFIG.replace('"gaussian-mixture"\ncovariance_type = "diag"', '"signal-unmixing"\nblock = 80')
+    config.write_text(
+        model.replace("[source]", '[source]\nformat = "pcm-float32"').format(**settings)
+        + f'[[sinks]]\nwhat = "sources"\ntype = "kafka"\ntopic = "{sources}"\nformat = "pcm-float32"\n'
+        + '[[sinks]]\nwhat = "sources"\ntype = "jsonl"\n'
+    )
+    code, _, err = run("run", config, "--until-end")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (tmp_path / "run" / "sources.jsonl").read_text().splitlines()]
+    messages = committed(address, sources)
+    values = np.concatenate([np.frombuffer(message.value, "<f4") for message in messages]).reshape(-1, 2)
+    expected = np.array([[row["source_1"], row["source_2"]] for row in rows], dtype="f4")
+    assert len(expected) >= 6000
+    np.testing.assert_array_equal(values, expected)
+    place = "-".join(str(rows[0][name]) for name in ("topic", "partition", "offset", "record"))
+    assert messages[0].key.decode() == place
 
 
 def test_what_it_finds_goes_to_topics_with_the_place_as_key(run, config, new_topic, topic, address):

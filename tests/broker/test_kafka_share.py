@@ -18,10 +18,12 @@ from broker.helpers import until
 from broker.test_kafka_kill import records
 from stream_em.configfile import load_config
 from stream_em.learning.store import SnapshotStore, read
+from stream_em.pipeline import members as members_module
 from stream_em.pipeline.loop import Pipeline
 from stream_em.pipeline.members import member_of
 from stream_em.runs.journal import read_journal
 from stream_em.runs.shared import merged_snapshot, partition_folders
+from stream_em.streams.kafka.membership import open_membership
 
 SESSION = {
     "kafka-python": "options = {session_timeout_ms = 2000, heartbeat_interval_ms = 300}",
@@ -294,6 +296,30 @@ def test_partitions_agree_on_a_start_and_commands_show_them_merged(shared, send,
         assert "share" in err
     assert run("run", config, "--until-end", "--fresh", "--quiet")[0] == 0
     assert merged_snapshot(folder).learner.count == 6000
+
+
+class Late:
+    """A membership that is told only later what is its own, as by a leader who has not heard of a new topic yet."""
+
+    def __init__(self, membership):
+        self._membership = membership
+        self._looks = 0
+
+    def __getattr__(self, name):
+        return getattr(self._membership, name)
+
+    def held(self, seconds):
+        held = self._membership.held(seconds)
+        self._looks += held.joined
+        return held if self._looks > 5 else held._replace(partitions=frozenset())
+
+
+def test_a_member_that_has_nothing_at_first_waits_for_it(shared, send, run, monkeypatch):
+    config, folder, topic = shared()
+    send(topic, [row.tobytes() for row in drawn(1000)], partition=0)
+    monkeypatch.setattr(members_module, "open_membership", lambda *given: Late(open_membership(*given)))
+    assert run("run", config, "--until-end", "--quiet")[0] == 0
+    assert merged_snapshot(folder).learner.count == 1000
 
 
 def test_new_partitions_and_latest_lose_nothing(shared, members, send, admin, address):
