@@ -2,7 +2,7 @@
 
 Blocks of a page are taken in order, in one folder: `python` is run; `pycon` is a doctest; `console` is run, and what it
 prints must be what the page says (… stands for anything); `sh` is only parsed, for it needs a broker or a microphone;
-`toml` must be a valid config, or a part of one, and is written to the file that its first line names. Only `text` is
+`toml` must be a valid config, which is written to the file that its first line names, or a part of one. Only `text` is
 not looked at.
 """
 
@@ -83,12 +83,13 @@ def run_console(text, run, place):
 
 
 def check_config(text):
-    """Write a config where its first line says, and check it, with what a part of a config leaves out."""
+    """Check a config: a whole one, which is written where its first line says, or a part that is completed here."""
     name = re.match(r"# (\S+\.toml)$", text.partition("\n")[0])
     if name:
         Path(name[1]).write_text(text)
-    whole = text + "".join(part for table, part in NEEDED.items() if f"[{table}]" not in text)
-    parse_config(whole, "docs.toml", (), {"KAFKA_PASSWORD": "x"})
+    else:
+        text += "".join(part for table, part in NEEDED.items() if f"[{table}]" not in text)
+    parse_config(text, "docs.toml", (), {"KAFKA_PASSWORD": "x"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
