@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help demo demo-unmix demo-kafka kafka kafka-stop test test-all bench picture clean
+.PHONY: help demo demo-unmix demo-kafka kafka kafka-stop test test-all bench docs picture clean
 
 help:
 	@echo "make demo        install into .venv and find anomalies in real sensor records"
@@ -12,6 +12,7 @@ help:
 	@echo "make test        install into .venv and run every check that is not slow"
 	@echo "make test-all    the same with the slow tests"
 	@echo "make bench       compare with other packages"
+	@echo "make docs        build the documentation, with its examples run, into docs/_build/html"
 	@echo "make picture     draw the picture of the README anew"
 	@echo "make clean       remove .venv and caches"
 
@@ -39,12 +40,17 @@ test-all: .venv/installed-dev
 bench: .venv/installed-dev
 	@$(BIN)/python -m benchmarks
 
+docs: .venv/installed-dev
+	@echo "building the documentation and running its examples (a minute)"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/docs
+	@echo "open docs/_build/html/index.html"
+
 picture: .venv/installed-dev
 	@$(PIP) --constraint constraints.txt --group picture
 	@$(BIN)/python docs/picture.py
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build docs/_tables docs/gallery
 
 .venv/pip: constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is not there; name a Python: make PYTHON=python3.12" >&2; exit 1; }

@@ -115,7 +115,16 @@ def save(learner: "Learner", path: Any) -> None:
 
 
 def load(path: Any) -> "Learner":
-    """Read a learner from a file; see `Learner.load`."""
+    """Read a learner from a file; see `Learner.load`.
+
+    >>> import tempfile
+    >>> import stream_em as sem
+    >>> learner = sem.Learner(sem.GaussianMixture(n_components=2), seed=3)
+    >>> with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    ...     sem.save(learner, file.name)
+    ...     sem.load(file.name).settings == learner.settings
+    True
+    """
     from stream_em.learning.learner import Learner
 
     return Learner.load(path)

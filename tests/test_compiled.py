@@ -58,7 +58,16 @@ def run(name, **environment):
 
 @pytest.mark.parametrize(
     "name",
-    "mixture-full mixture-diag chain-full chain-diag unmixing-block unmixing-mixture kullback-leibler sinusoids".split(),
+    [
+        "mixture-full",
+        "mixture-diag",
+        "chain-full",
+        "chain-diag",
+        "unmixing-block",
+        "unmixing-mixture",
+        "kullback-leibler",
+        "sinusoids",
+    ],
 )
 def test_compiled_code_is_cached_unique_and_the_same_without_compilation(name):
     run(name)

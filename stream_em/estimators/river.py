@@ -181,6 +181,12 @@ class HiddenMarkov(Clusterer, of=hidden_markov.HiddenMarkov):
     """A hidden Markov model as a filter over one endless sequence; parameters as in `stream_em.HiddenMarkov`.
 
     Predictions say what the state will be if the record comes next; the filter itself moves only when it is learned.
+
+    >>> model = HiddenMarkov(n_components=2, warmup=100)
+    >>> for i in range(1000):
+    ...     model.learn_one({"a": i // 20 % 2 * 9.0 + i % 7 * 0.1})
+    >>> max(model.state_probabilities.values()) > 0.99
+    True
     """
 
     @property
@@ -211,6 +217,13 @@ class SignalUnmixing(Transformer, of=signal_unmixing.SignalUnmixing):
     """Signals that were superimposed, told apart; parameters as in `stream_em.SignalUnmixing` and `Face`.
 
     `transform_one` gives the sources in the units of the channels, which must be at least as many.
+
+    >>> rng = np.random.default_rng(0)
+    >>> model = SignalUnmixing(n_components=2)
+    >>> for a, b in rng.laplace(size=(1000, 2)) @ [[1.0, 0.4], [0.7, 1.0]]:
+    ...     model.learn_one({"left": a, "right": b})
+    >>> list(model.transform_one({"left": 1.0, "right": 0.4}))
+    [0, 1]
     """
 
 

@@ -303,6 +303,11 @@ class HiddenMarkov(Clusterer, of=hidden_markov.HiddenMarkov):
     """A hidden Markov model of one sequence, whose records cannot be weighted.
 
     Predictions filter: each is that of the state given the records of X up to it.
+
+    >>> X = np.arange(1000).reshape(-1, 1) // 20 % 2 * 9.0 + np.arange(1000).reshape(-1, 1) % 7 * 0.1
+    >>> chain = HiddenMarkov(n_components=2, random_state=0).fit(X)
+    >>> np.sort(chain.means_[:, 0]).round(1), np.diag(chain.transitions_).round(2)
+    (array([0.3, 9.3]), array([0.95, 0.95]))
     """
 
     def fit(self, X: Any, y: Any = None) -> Self:  # type: ignore[override]
@@ -319,6 +324,13 @@ class SignalUnmixing(Face, of=signal_unmixing.SignalUnmixing):
 
     `transform` gives the sources, as many as channels if `n_components` is None; `components_`, `mixing_` and `mean_`
     are named as in scikit-learn's FastICA.
+
+    >>> rng = np.random.default_rng(0)
+    >>> loudness = np.repeat(np.exp(rng.normal(size=(100, 2))), 160, axis=0)
+    >>> X = loudness * rng.normal(size=(16_000, 2)) @ [[1.0, 0.4], [0.7, 1.0]]
+    >>> unmixing = SignalUnmixing().fit(X)
+    >>> bool(np.allclose(unmixing.inverse_transform(unmixing.transform(X)), X))
+    True
     """
 
     usual_components = None

@@ -40,7 +40,16 @@ PATIENCE = 64
 
 
 class DriftSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often a false alarm may come, and what else watches the log-likelihood."""
+    """How often a false alarm may come, and what else watches the log-likelihood.
+
+    >>> import stream_em as sem
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(size=(20_000, 2)), rng.normal(3.0, 1.0, (2000, 2))])
+    >>> learner = sem.Learner(sem.GaussianMixture(n_components=1), drift=sem.DriftSettings(false_alarm_every=1e6))
+    >>> log_likelihood = learner.learn(X)
+    >>> [event.kind for event in learner.events if event.kind in ("drift", "replaced")][:2]
+    ['drift', 'replaced']
+    """
 
     false_alarm_every: Annotated[
         float, Meta(description="records between false alarms on average, at least, if nothing changes")

@@ -277,6 +277,14 @@ class Learner:
 
         All must have started from the same `params`. Raises `InputError` otherwise, and for a chain, whose records
         cannot be cut apart.
+
+        >>> import stream_em as sem
+        >>> X = np.random.default_rng(0).normal([0.0, 9.0], 1.0, (5000, 2)).reshape(-1, 1)
+        >>> start = sem.batch_em(sem.GaussianMixture(n_components=2), X[:500]).params
+        >>> a, b = (sem.Learner(sem.GaussianMixture(n_components=2), params=start) for _ in range(2))
+        >>> even, odd = a.learn(X[::2]), b.learn(X[1::2])
+        >>> a.merge(b).count
+        10000.0
         """
         learners = [self, *others]
         if not self.model.exchangeable:

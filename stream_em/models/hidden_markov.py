@@ -44,8 +44,16 @@ class HiddenMarkov(GaussianSettings, frozen=True, forbid_unknown_fields=True):
     forgotten. Parameters named in `frozen` ("initial", "transitions", "means", "covariances") keep their starting
     values.
 
-    >>> HiddenMarkov(n_components=3).name
-    'hidden-markov'
+    >>> import stream_em as sem
+    >>> state = np.arange(4000) // 50 % 2
+    >>> X = 6.0 * state.reshape(-1, 1) + np.random.default_rng(0).normal(size=(4000, 1))
+    >>> learner = sem.Learner(HiddenMarkov(n_components=2))
+    >>> log_likelihood = learner.learn(X)
+    >>> np.diag(learner.params.transitions).round(1)
+    array([1., 1.])
+    >>> found = learner.posterior(X[:50]).argmax(axis=1)  # as the sequence goes on
+    >>> bool((found == found[0]).all())
+    True
     """
 
     transition_prior: float = 0.01

@@ -35,8 +35,13 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     records are. Sources come out as they are at channel `reference`, or, if None, as loud as they are over all channels
     (root mean square).
 
-    >>> SignalUnmixing(n_components=4, block=80).sources
-    'block'
+    >>> import stream_em as sem
+    >>> rng = np.random.default_rng(0)
+    >>> loudness = np.repeat(np.exp(rng.normal(size=(100, 2))), 160, axis=0)
+    >>> X = loudness * rng.normal(size=(16_000, 2)) @ [[1.0, 0.4], [0.7, 1.0]]
+    >>> mixing = sem.batch_em(SignalUnmixing(n_components=2), X).params.mixing
+    >>> np.sort(mixing[1] / mixing[0]).round(1)  # 0.4 / 1 and 1 / 0.7, in any order
+    array([0.4, 1.4])
     """
 
     sources: Sources = "block"

@@ -52,6 +52,14 @@ def open_source(
     `on_error` says what an unusable record does: "fail" raises; "skip" and "dead-letter" both put it among the
     block's `rejected`, and then a CSV record is one line, so that a stray quote spoils only its own line. Raises
     `InputError` naming the place.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w+", suffix=".csv") as file:
+    ...     file.writelines(["height,width\\n", "1,2\\n", "3,\\n"])
+    ...     file.flush()
+    ...     for block in open_source(file.name):
+    ...         print(block.fields, block.values.tolist())
+    ('height', 'width') [[1.0, 2.0], [3.0, nan]]
     """
     if block_size < 1:
         raise InputError(f"block_size must be at least 1, not {block_size}")

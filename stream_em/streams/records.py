@@ -41,6 +41,10 @@ class Block:
     says that a source has looked at every value already. `places` says where each record came from, as columns: (n,)
     numbers, or one text that all share. `rejected` are the records among these that could not be used, `notes` what
     happened to the source meanwhile. A block without records may come with either, or with nothing: a sign of life.
+
+    >>> block = Block(np.array([[1.0, np.nan], [3.0, 4.0]]), fields=("height", "width"), weights=np.array([1.0, 2.0]))
+    >>> len(block)
+    2
     """
 
     values: FloatArray
