@@ -31,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the order of the records does not matter."""
     tells_surprise: ClassVar[bool] = False
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
+    superimposed: ClassVar[bool] = False
+    """Whether the hidden variables are signals that were superimposed."""
     assignable: ClassVar[bool] = True
     """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
@@ -78,6 +80,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def least_features(self) -> int:
         """How many features a record needs at least."""
         return 1
+
+    @property
+    def recent_records(self) -> int:
+        """How many of the latest records challengers are made from, unless a learner is told."""
+        return 2048
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
