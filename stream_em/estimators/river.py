@@ -18,7 +18,7 @@ from stream_em.estimators.scheduled import as_stepsize
 from stream_em.estimators.signatures import initialiser
 from stream_em.learning.detectors import LogLikelihoodDetector
 from stream_em.learning.drift import DriftSettings
-from stream_em.learning.learner import RECENT_RECORDS, Learner
+from stream_em.learning.learner import Learner
 from stream_em.models import (
     gaussian_mixture,
     hidden_markov,
@@ -78,7 +78,7 @@ class Face(base.Estimator):
             drift = msgspec.convert({"detectors": (drift,)}, DriftSettings)
         settings = isinstance(drift, DriftSettings)
         if drift is not None:
-            given["recent"] = RECENT_RECORDS
+            given["recent"] = self._feed.model.recent_records
         learner = Learner(self._feed.model, **(given | more), drift=drift if settings else None)
         if drift is not None and not settings:
             name = type(drift).__name__

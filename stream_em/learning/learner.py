@@ -37,8 +37,6 @@ from stream_em.streams.records import Block, as_records
 
 KEPT_EVENTS = 1000
 SHORTEST_WARMUP = 500
-RECENT_RECORDS = 2048
-"""So many are kept if challengers may enter by themselves and nothing else was said."""
 
 
 class Learner:
@@ -92,7 +90,7 @@ class Learner:
     ) -> None:
         check_model(model)
         self.model = model
-        recent = RECENT_RECORDS if recent == 0 and (drift is not None or restart_every) else recent
+        recent = model.recent_records if recent == 0 and (drift is not None or restart_every) else recent
         self.settings = LearnerSettings(
             stepsize or Stepsize(),
             refresh_every,

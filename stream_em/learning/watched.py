@@ -72,14 +72,16 @@ def _look(
     theta = watched.tournament.state.theta.copy()
     taken, tournament, events = compete(course, watched.tournament, batch)
     batch = batch.of(slice(taken))
-    shares, log_likelihood = course.model.shares(batch.champions.probabilities), batch.champions.log_likelihood
+    probabilities, log_likelihood = batch.champions
     if course.settings.robust is not None:
         # What is left out is no sign of drift: if it stays, the gate opens.
         log_likelihood = np.where(batch.counts > 0.0, log_likelihood, np.nan)
     changed = tournament.champion != watched.tournament.champion or moved(events)
     alarms: list[tuple[Watcher, Alarm]] = []
     for watcher in watched.watchers:
-        found = watcher.update(batch.records, log_likelihood, shares, lambda: course.model.params(course.sized, theta))
+        found = watcher.update(
+            batch.records, log_likelihood, probabilities, lambda: course.model.params(course.sized, theta)
+        )
         alarms += [(watcher, alarm) for alarm in found]
         if changed:
             watcher.reset()

@@ -7,10 +7,12 @@ from stream_em.arrays import FloatArray
 from stream_em.learning.alarms import Alarm
 from stream_em.learning.detectors import LogLikelihoodDetector
 from stream_em.learning.drift import DriftMonitor, DriftSettings
+from stream_em.learning.mixing import MixingMonitor
 from stream_em.learning.snapshot import Tensors
 from stream_em.models.interface import Settings
 from stream_em.stepsize import Stepsize
 
+MONITORS = (DriftMonitor, MixingMonitor)
 WATCHING = "drift."
 """What the names of a monitor's arrays begin with."""
 
@@ -40,17 +42,18 @@ def watchers_of(model: Settings, drift: DriftSettings | None, stepsize: Stepsize
     """Return what these settings ask for; nothing if they are None."""
     if drift is None:
         return []
-    return [DriftMonitor(model, drift, stepsize), *map(LogLikelihoodDetector.named, drift.detectors)]
+    monitor = MixingMonitor(model, drift) if model.has_mixing else DriftMonitor(model, drift, stepsize)
+    return [monitor, *map(LogLikelihoodDetector.named, drift.detectors)]
 
 
 def settings_of(watchers: list[Watcher]) -> DriftSettings | None:
     """Return the settings of the monitor among these, if there is one."""
-    return next((watcher.settings for watcher in watchers if isinstance(watcher, DriftMonitor)), None)
+    return next((watcher.settings for watcher in watchers if isinstance(watcher, MONITORS)), None)
 
 
 def dump_watchers(watchers: list[Watcher]) -> tuple[dict[str, str], Tensors]:
     """Return the monitor among these as texts and arrays; detectors begin anew when a run goes on."""
-    return next((watcher.dump() for watcher in watchers if isinstance(watcher, DriftMonitor)), ({}, {}))
+    return next((watcher.dump() for watcher in watchers if isinstance(watcher, MONITORS)), ({}, {}))
 
 
 def restored_watchers(
@@ -59,5 +62,9 @@ def restored_watchers(
     """Return what `dump_watchers` gave, with its detectors; raises `InputError`, calling the whole `name`."""
     if "drift" not in metadata:
         return []
-    monitor = DriftMonitor.restore(model, stepsize, metadata, tensors, name)
+    monitor: MixingMonitor | DriftMonitor
+    if model.has_mixing:
+        monitor = MixingMonitor.restore(model, metadata, tensors, name)
+    else:
+        monitor = DriftMonitor.restore(model, stepsize, metadata, tensors, name)
     return [monitor, *watchers_of(model, monitor.settings, stepsize)[1:]]

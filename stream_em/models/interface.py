@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether its compiled form has a `stream_em.em.surprise`, by which outliers are told."""
     tells_signals: ClassVar[bool] = False
     """Whether the hidden variables of the records are signals, which can be written as sound."""
+    has_mixing: ClassVar[bool] = False
+    """Whether they are signals that every record mixes, so that crosstalk shows a change."""
     assignable: ClassVar[bool] = True
     """Whether the hidden variable is one of K: it has probabilities, and records can be assigned to its values."""
 
@@ -105,6 +107,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def check_records(self, records: FloatArray) -> None:
         """Raise `InputError` for (n, D) records that this model cannot have."""
+
+    @property
+    def recent_records(self) -> int:
+        """How many of the latest records challengers are made from, unless a learner is told."""
+        return 2048
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""

@@ -56,6 +56,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
     tells_signals: ClassVar[bool] = True
+    has_mixing: ClassVar[bool] = True
     assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
@@ -92,6 +93,11 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     def least_features(self) -> int:
         """How many channels there must be at least: as many as sources."""
         return self.n_components
+
+    @property
+    def recent_records(self) -> int:
+        """How many of the latest records challengers are made from, unless a learner is told: 30 blocks."""
+        return 30 * self.block
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
