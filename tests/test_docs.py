@@ -10,7 +10,9 @@ import doctest
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import pytest
@@ -95,7 +97,9 @@ def check_config(text):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_what_a_page_shows_is_so(page, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = {}
+    module = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", module)  # what is compiled is looked up in its module
+    names = vars(module)
     for language, text, line in blocks(page):
         place = f"{page.name}, line {line}"
         if language == "python":

@@ -252,7 +252,8 @@ def test_memory_is_constant():
 def test_a_model_without_means_is_watched_by_log_likelihood_and_shares():
     X, log_likelihood, posterior = scored(20_000)
     fields = SimpleNamespace(_fields=("weights",))
-    model = SimpleNamespace(n_components=K, params_type=fields, counted_features=lambda n_features: n_features)
+    own = {"counted_features": lambda n_features: n_features, "shares": lambda posterior: posterior}
+    model = SimpleNamespace(n_components=K, params_type=fields, **own)
     monitor = DriftMonitor(model)
     assert monitor.update(X, log_likelihood, posterior, SimpleNamespace) == []
     log_likelihood = log_likelihood - 1.0

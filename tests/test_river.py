@@ -37,6 +37,26 @@ class First:
             yield {name: float(value) for name, value in x.items()}, y
 
 
+class Seen:
+    """A dataset as a model may have it: without signs, or only the first of its features."""
+
+    def __init__(self, dataset, of):
+        self.dataset, self.of = dataset, of
+
+    def __iter__(self):
+        for x, y in self.dataset:
+            yield self.of(x), y
+
+
+def without_signs(x):
+    return {name: abs(value) for name, value in x.items()}
+
+
+def first_alone(x):
+    name = min(x)
+    return {name: x[name]}
+
+
 class Planted:
     """Two blobs and 2 % far points, which y tells."""
 
@@ -58,6 +78,8 @@ MAKE = {
     "unmixing": faces.SignalUnmixing,
     "unmixing by sample": lambda: faces.SignalUnmixing(2, sources="sample"),
     "unmixing of mixtures": lambda: faces.SignalUnmixing(2, sources="mixture"),
+    "factorisation": lambda: faces.NonnegativeFactorization(2),
+    "sinusoids": lambda: faces.SuperimposedSinusoids(1),
     "detector": faces.AnomalyDetector,
     "calibrated": lambda: faces.AnomalyDetector(faces.GaussianMixture(), calibrated=True),
     "imputer": faces.Imputer,
@@ -67,6 +89,7 @@ SHORT = {
     "segments": First(datasets.ImageSegments(), 200),
     "planted": Planted(200),
 }
+SEES = {faces.NonnegativeFactorization: without_signs, faces.SuperimposedSinusoids: first_alone}
 ON_DATA = [
     "check_learn_one",
     "check_pickling",
@@ -90,12 +113,13 @@ def checks_for(model):
     names = list(ON_DATA)
     if isinstance(model, base.Transformer):
         names += ["check_transform_one", "check_transform_many_matches_transform_one"]
+    sees = SEES.get(type(model), dict)
     for name in names:
         for label, dataset in SHORT.items():
-            yield f"{name}-{label}", functools.partial(getattr(common, name), dataset=dataset)
+            yield f"{name}-{label}", functools.partial(getattr(common, name), dataset=Seen(dataset, sees))
     if isinstance(model, base.AnomalyDetector):
         yield "check_roc_auc", functools.partial(anomaly_checks.check_roc_auc, dataset=Planted(1000))
-    shuttle = First(datasets.Shuttle(), 4000)
+    shuttle = Seen(First(datasets.Shuttle(), 4000), sees)
     yield "check_bounded_memory_growth", functools.partial(common.check_bounded_memory_growth, dataset=shuttle)
 
 
@@ -103,7 +127,7 @@ CHECKS = [
     pytest.param(make, check, id=f"{label}-{name}")
     for label, make in MAKE.items()
     for name, check in checks_for(make())
-    if name not in make()._unit_test_skips()
+    if name.partition("-")[0] not in make()._unit_test_skips()
 ]
 
 
@@ -113,8 +137,10 @@ def test_check_of_river(make, check):
     check(make())
 
 
-def test_no_check_is_skipped():
-    assert not any(make()._unit_test_skips() for make in MAKE.values())
+def test_no_check_is_skipped_without_a_reason():
+    skipped = {label: make()._unit_test_skips() for label, make in MAKE.items() if make()._unit_test_skips()}
+    # Its rows follow one another in time: the second is not what it would be if it came first.
+    assert skipped == {"sinusoids": {"check_transform_many_matches_transform_one"}}
 
 
 def test_every_model_has_a_face():

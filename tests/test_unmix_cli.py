@@ -453,7 +453,7 @@ def test_the_config_that_ships_separates_a_recording(run, mixture, tmp_path):
 def test_what_sources_and_sound_belong_to(mixture, tmp_path):
     text = config_of(tmp_path, mixture, name="x").read_text()
     for old, new, told in (
-        ('type = "signal-unmixing"', 'type = "gaussian-mixture"', "needs a model of type signal-unmixing"),
+        ('type = "signal-unmixing"', 'type = "gaussian-mixture"', "needs a model of signals: signal-unmixing"),
         ('what = "sources"\ntype = "wav"', 'what = "posteriors"\ntype = "wav"', "wav is for what = 'sources'"),
         ('path = "table"', 'path = "table"\nsample_rate = 8000', "sample_rate: is for sinks of type wav"),
         (f'path = "{mixture}"', 'path = "x.csv"', "sample_rate is missing"),

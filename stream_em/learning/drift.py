@@ -131,7 +131,8 @@ class DriftMonitor:
             self._begin(params())
         scored = np.isfinite(log_likelihood)
         width = records.shape[1] if "means" in self.model.params_type._fields else 0  # type: ignore[attr-defined]
-        parts: tuple[FloatArray, ...] = (np.ascontiguousarray(records[:, :width]), log_likelihood, posterior)
+        shares = self.model.shares(posterior)
+        parts: tuple[FloatArray, ...] = (np.ascontiguousarray(records[:, :width]), log_likelihood, shares)
         places = np.arange(self.seen + 1, self.seen + len(log_likelihood) + 1)
         self.seen += len(log_likelihood)
         if not scored.all():
