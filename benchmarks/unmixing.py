@@ -42,6 +42,7 @@ def run(quick: bool) -> Iterator[Row]:
         yield from tracking(K, draws, seconds)
         yield artefacts(K, draws, seconds)
         yield from stationary(K, 1 if quick else 12, 4.0 if quick else 600.0)
+        yield from learners(K, draws, seconds)
     yield from real_time(quick)
 
 
@@ -160,6 +161,24 @@ def stationary(K: int, draws: int, seconds: float) -> Iterator[Row]:
     note = f"{draws} x {seconds / 60:.3g} minutes, a third each without noise, with 40 and with 30 dB"
     yield Row(f"false resets, {K} sources", resets, None, None, "<= 0", "", note)
     yield Row(f"changes of order or sign, {K} sources", changes, None, None, "<= 0", "", note)
+
+
+def learners(K: int, draws: int, seconds: float) -> Iterator[Row]:
+    """Yield how a learner with drift watched, as in `stream-em run`, meets a new mixing, and no change."""
+    again, false = [], 0
+    for seed in range(draws):
+        heard, after = changed_halfway(mixture(K, seconds, 50 + seed, (None, 40, 30)[seed % 3]), seed)
+        learner = sem.Learner(sem.SignalUnmixing(K), stepsize=sem.Stepsize.polynomial(0.9), drift=sem.DriftSettings())
+        half, curve = len(heard.channels) // 2, []
+        for i in range(0, len(heard.channels), CHUNK):
+            learner.learn(heard.channels[i : i + CHUNK])
+            truth = heard.mixing if i < half else after
+            curve.append(((i + CHUNK) / RATE, matched(learner.params.unmixing, truth)[0]))
+        again.append(acquired(np.array(curve), half / RATE))
+        alarms = [event.at for event in learner.events if event.kind == "drift"]
+        false += len(alarms) - any(half < at < half + RATE for at in alarms)
+    note = f"longest {max(again):.1f}; {false} false alarms in {draws} x {seconds / 60:.3g} minutes"
+    yield Row(f"a learner after a change, {K} sources", median(again), None, None, "<= 1", "s", note)
 
 
 def real_time(quick: bool) -> Iterator[Row]:

@@ -20,8 +20,10 @@ from stream_em.learning.drift import DriftSettings
 from stream_em.learning.snapshot import Tensors
 from stream_em.models.interface import Settings
 
+RECENT_WINDOWS = 10
+"""Windows that a model's recent records are."""
 SUSPECT = 3
-"""Windows in a row that raise an alarm."""
+"""Windows in a row that raise an alarm; the change came within the first of them."""
 FACTOR = 8.0
 """How many times the usual crosstalk is suspicious."""
 LEAST = 0.12
@@ -40,7 +42,7 @@ class MixingMonitor:
 
     def __init__(self, model: Settings, settings: DriftSettings | None = None) -> None:
         self.settings = settings or DriftSettings()
-        self.window = model.recent_records // SUSPECT
+        self.window = model.recent_records // RECENT_WINDOWS
         """Records of a window."""
         self.seen = 0
         """Records given so far, those without a log-likelihood included."""
@@ -84,7 +86,7 @@ class MixingMonitor:
             if row + 1 < SUSPECT:
                 return []
             self.reset()
-            since = self.seen - SUSPECT * self.window
+            since = self.seen - (SUSPECT - 1) * self.window
             return [
                 Alarm(self.seen, since, "crosstalk", None, float(mixed), float(max(FACTOR * usual, LEAST)), "abrupt")
             ]

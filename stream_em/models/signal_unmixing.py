@@ -96,8 +96,8 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
 
     @property
     def recent_records(self) -> int:
-        """How many of the latest records challengers are made from, unless a learner is told: 30 blocks."""
-        return 30 * self.block
+        """How many of the latest records challengers are made from, unless a learner is told: 100 blocks."""
+        return 100 * self.block
 
     def n_features(self, sized: Any) -> int:
         """Return the width of a record."""
