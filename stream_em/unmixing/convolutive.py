@@ -1,6 +1,5 @@
 """Signals with echoes told apart while they arrive: a chunk in, its sources out a window later."""
 
-from collections import deque
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +16,7 @@ from stream_em.stepsize import Stepsize
 from stream_em.streams.records import as_records
 from stream_em.unmixing.engine import still_channels
 from stream_em.unmixing.hops import Contest, Engine, begun, blank, decided, entered, learn_hop
-from stream_em.unmixing.unmixer import KEPT_EVENTS, KEPT_TIMES, Latency
+from stream_em.unmixing.live import Live
 
 POWER, UNIT_FRAMES = 0.9, 16
 """The usual stepsize: t^-POWER, but plain means over the first frames."""
@@ -36,7 +35,7 @@ class ConvolutiveUnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fie
     sample_rate: float | None
 
 
-class ConvolutiveUnmixer:
+class ConvolutiveUnmixer(Live):
     """Tells signals that were superimposed with echoes apart while they arrive, by online EM, without a learning rate.
 
     For microphones in a room. `process` takes chunks (n, D) of any length and returns the sources (n, K) of what came
@@ -78,14 +77,11 @@ class ConvolutiveUnmixer:
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
         self.settings = ConvolutiveUnmixerSettings(n_components, window, hop, nu, detect, reference, steps, sample_rate)
-        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        super().__init__(sample_rate, window)
         self.engine: Engine | None = None
-        self.frozen = False
         self._contest: Contest | None = None
         self._first: FloatArray | None = None
         self._collected = self._silent = 0
-        self._times: deque[float] = deque(maxlen=KEPT_TIMES)
-        self._busy, self._heard = 0.0, 0
 
     def __repr__(self) -> str:
         stage = "waiting for first samples" if self.engine is None else f"{self.engine.model.n_components} sources"
@@ -128,32 +124,6 @@ class ConvolutiveUnmixer:
             return float("nan")
         return float(self.engine.counts[3] / self.engine.counts[2])
 
-    @property
-    def chunk_seconds(self) -> list[float]:
-        """How long each of the latest thousand calls of `process` took."""
-        return list(self._times)
-
-    @property
-    def latency(self) -> Latency:
-        """How long the sources of a chunk take: a window, and what computing takes; that is NaN before the first."""
-        times = np.array(self._times or [np.nan])
-        return Latency(self.settings.window, float(np.median(times)), float(times.max()))
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of work for a second of signal; NaN if the sample rate is not known."""
-        if self.settings.sample_rate is None or self._heard == 0:
-            return float("nan")
-        return self._busy * self.settings.sample_rate / self._heard
-
-    def freeze(self) -> None:
-        """Learn no more, from the next hop on."""
-        self.frozen = True
-
-    def thaw(self) -> None:
-        """Learn again."""
-        self.frozen = False
-
     def process(self, chunk: Any) -> FloatArray:
         """Return the sources (n, K) of the n samples that came a window before the next chunk (n, D), and learn that.
 
@@ -174,9 +144,7 @@ class ConvolutiveUnmixer:
                 part = slice(taken, taken + n)
                 self._take(self.engine, records[part], out[part])
                 taken += n
-        self._times.append(perf_counter() - begin)
-        self._busy += self._times[-1]
-        self._heard += len(records)
+        self._took(perf_counter() - begin, len(records))
         return out
 
     def flush(self) -> FloatArray:

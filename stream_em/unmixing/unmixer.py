@@ -1,9 +1,8 @@
 """Signals told apart while they arrive: a chunk in, its sources out at once."""
 
-from collections import deque
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -29,10 +28,10 @@ from stream_em.unmixing.engine import (
     until_window_ends,
 )
 from stream_em.unmixing.fitting import numerical_rank
+from stream_em.unmixing.live import Live
 
 USUAL_POWER = {"block": 0.9, "sample": 0.8, "mixture": 0.8}
 """Of the stepsize: without blocks EM moves less in a step, so its steps must not become small so soon."""
-KEPT_EVENTS, KEPT_TIMES = 1000, 1000
 WARMUP_PER_CHANNEL = {"block": 4, "sample": 40, "mixture": 40}
 """Samples that the first unmixing is learned from, at least. Blocks are kept and gone over again; samples are not."""
 BLOCK_SECONDS, SHORTEST_BLOCK, DEFAULT_BLOCK = 0.01, 16, 160
@@ -53,17 +52,7 @@ class UnmixerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n_gaussians: int = 3
 
 
-class Latency(NamedTuple):
-    """How long the sources of a chunk take."""
-
-    samples: int
-    """By how many samples they are behind their channels."""
-    median: float
-    """Seconds that a call of `process` takes, over the latest thousand."""
-    worst: float
-
-
-class Unmixer:
+class Unmixer(Live):
     """Tells superimposed signals apart while they arrive, by online EM: no learning rate, and no delay.
 
     `process` takes chunks (n, D) of any length and returns the sources (n, K) of each, by what was learned before it.
@@ -122,13 +111,10 @@ class Unmixer:
         )
         if steps.seconds is not None:
             raise InputError("stepsize: an unmixer knows no times; give a half-life in samples")
-        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        super().__init__(sample_rate, 0)
         self.engine: Engine | None = None
-        self.frozen = False
         self._waiting: list[FloatArray] = []
         self._silent = 0
-        self._times: deque[float] = deque(maxlen=KEPT_TIMES)
-        self._busy, self._heard = 0.0, 0
 
     def _model(self, n_components: int) -> SignalUnmixing:
         of = self.settings
@@ -179,32 +165,6 @@ class Unmixer:
         engine = self._started()
         return engine.model.off_diagonal(engine.sized, engine.theta, engine.s)
 
-    @property
-    def chunk_seconds(self) -> list[float]:
-        """How long each of the latest thousand calls of `process` took."""
-        return list(self._times)
-
-    @property
-    def latency(self) -> Latency:
-        """How long the sources of a chunk take; NaN before the first."""
-        times = np.array(self._times or [np.nan])
-        return Latency(0, float(np.median(times)), float(times.max()))
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of work for a second of signal; NaN if the sample rate is not known."""
-        if self.settings.sample_rate is None or self._heard == 0:
-            return float("nan")
-        return self._busy * self.settings.sample_rate / self._heard
-
-    def freeze(self) -> None:
-        """Learn no more, from the next chunk on."""
-        self.frozen = True
-
-    def thaw(self) -> None:
-        """Learn again."""
-        self.frozen = False
-
     def process(self, chunk: Any) -> FloatArray:
         """Return the sources (n, K) of the next chunk (n, D) by what was learned before each sample, then learn it.
 
@@ -224,9 +184,7 @@ class Unmixer:
             out[:taken] = np.nan_to_num(records[:taken, :width])
         if self.engine is not None:
             self._unmix(records[taken:], out[taken:])
-        self._times.append(perf_counter() - begin)
-        self._busy += self._times[-1]
-        self._heard += n
+        self._took(perf_counter() - begin, n)
         return out
 
     def _unmix(self, records: FloatArray, out: FloatArray) -> None:
