@@ -319,3 +319,17 @@ def test_a_change_of_the_components_is_acted_on():
     lasting = sem.Learner(sem.NonnegativeFactorization(n_components=3), starts=2)
     lasting.learn(X)
     assert learner.log_likelihood(X[8000:]).mean() > lasting.log_likelihood(X[8000:]).mean()
+
+
+@pytest.mark.parametrize(("beta_loss", "share"), [("kullback-leibler", 0.9), ("itakura-saito", 0.0)])
+def test_a_stream_that_begins_with_zeros_is_learned_all_the_same(beta_loss, share):
+    rng = np.random.default_rng(0)
+    components = rng.dirichlet(np.full(5, 0.3), 2)
+    X = np.concatenate([np.zeros((1500, 5)), rng.gamma(1.0, 100.0, (3000, 2)) @ components])
+    told = []
+    for K, stream in (2, X), (2, X[1500:]), (1, X[1500:]):
+        learner = sem.Learner(sem.NonnegativeFactorization(K, beta_loss=beta_loss))
+        learner.learn(stream)
+        told.append(learner.log_likelihood(X[-500:]).mean())
+    # Two components that are alike are no better than one. Powers of 0 fade more slowly: they are far from what comes.
+    assert told[0] > told[2] + share * (told[1] - told[2])

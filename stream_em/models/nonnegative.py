@@ -225,9 +225,13 @@ def _(model, params, records, probabilities):
 def _(model, stats, n_records, params):
     K, F = model.n_components, model.n_features
     for k in range(K if model.learn_components else 0):
-        pseudo = 0.0
+        pseudo, evidence = 0.0, 0.0
         for f in range(F):
             pseudo += model.prior_records * params.prior[f]
+            evidence += stats.above[k, f]
+        if evidence == 0.0:
+            # Nothing but zeros has come: with the prior alone all components would become, and stay, the same.
+            continue
         row, total = np.empty(F), 0.0
         for f in range(F):
             alpha = model.prior_records * params.prior[f]

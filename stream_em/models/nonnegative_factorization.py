@@ -139,6 +139,10 @@ class NonnegativeFactorization(Settings, frozen=True, forbid_unknown_fields=True
         shapes = x / sums
         for k, row in enumerate(_apart(np.sqrt(shapes), self.n_components, rng)):
             windows.components[k] = shapes[row]
+            if (windows.components[:k] == shapes[row]).all(axis=1).any():
+                # Components that begin alike stay so.
+                windows.components[k] *= rng.uniform(0.5, 1.5, len(mean))
+                windows.components[k] /= windows.components[k].sum()
         windows.activations[:] = weights @ sums[:, 0] / max(weights.sum(), 1e-300) / self.n_components
         maximise(sized, theta, np.empty(0), 0.0)
         return theta
