@@ -231,6 +231,10 @@ def test_before_the_start_the_channels_come_out_and_nothing_is_known():
     assert np.isnan(unmixer.mean_log_likelihood)
     with pytest.raises(sem.InputError, match="160 samples are needed, and 100 are there"):
         _ = unmixer.unmixing
+    still = sem.Unmixer(block=16)
+    still.process(np.full((640, 2), 0.3))
+    with pytest.raises(sem.InputError, match="160 samples are needed, and all channels have stood still over the 640"):
+        _ = still.unmixing
     assert "waiting" in repr(unmixer)
     few, out = run(np.ones((3, 50)))
     assert out.shape == (3, 50)

@@ -233,8 +233,10 @@ class Unmixer(Live):
 
     def _started(self) -> Engine:
         if self.engine is None:
-            needed = self._needed(self.n_channels or 1)
-            raise InputError(f"nothing is learned yet: {needed:,} samples are needed, and {self.count:,} are there")
+            needed, there = self._needed(self.n_channels or 1), f"{self.count:,} are there"
+            if self._silent:
+                there = f"all channels have stood still over the {self._silent:,} that came"
+            raise InputError(f"nothing is learned yet: {needed:,} samples are needed, and {there}")
         return self.engine
 
     def _needed(self, n_channels: int) -> int:
