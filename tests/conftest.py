@@ -5,17 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-
-sys.path.insert(0, str(TESTS))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep what shares fixtures in one process: the tests of a file, and all that share a broker."""
-    for item in items:
-        group = "broker" if TESTS / "broker" in item.path.parents else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
