@@ -11,7 +11,7 @@ from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
 from stream_em.kernels.spatial import TILE
 from stream_em.models.convolutive import Convolutive
-from stream_em.models.interface import Settings
+from stream_em.models.signal_settings import SignalSettings
 
 SHORTEST_WINDOW, LONGEST_WINDOW = 2 * TILE, 1 << 16
 WEAKEST = 1e-6
@@ -37,7 +37,7 @@ class ConvolutiveUnmixingParams(NamedTuple):
     """(D,): the constant that is taken from each channel."""
 
 
-class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
+class ConvolutiveUnmixing(SignalSettings, frozen=True, forbid_unknown_fields=True):
     """Independent vector analysis by EM: signals that were superimposed with echoes, told apart.
 
     With fewer of them than channels the rest is taken for noise that does not change. Frames of `window` records, a
@@ -60,8 +60,6 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "superimposed signals with echoes, told apart (independent vector analysis by EM)"
     params_type: ClassVar[type] = ConvolutiveUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
-    tells_signals: ClassVar[bool] = True
-    assignable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -106,20 +104,11 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         """How many channels there must be at least: as many as sources."""
         return self.n_components
 
-    def n_features(self, sized: Any) -> int:
-        """Return the width of a record."""
-        return int(sized.n_features)
-
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2D, D) either side of the location, with the power of sources of unit power."""
         power = (np.asarray(params.mixing) ** 2).sum(axis=(0, 3)).mean(axis=0)
         steps = np.diag(np.sqrt(len(power) * power))
         return np.asarray(params.location + np.concatenate([steps, -steps]))
-
-    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
-        """Return shift and scale (2, D) of the statistics."""
-        windows = params_of(sized, theta)
-        return np.stack([windows.shift, windows.scale])
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta whose sources are the channels of the records (n, D), of unit power at each frequency."""
@@ -160,16 +149,6 @@ class ConvolutiveUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
             (np.arange(F) + 0.5) / self.window,
             windows.shift.copy(),
         )
-
-    def shares(self, posterior: FloatArray) -> FloatArray:
-        """Return the share (n, K) of each source in the power of all, given the sources (n, K)."""
-        powers = posterior**2
-        total = powers.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, powers / np.where(total > 0, total, 1.0), 1.0 / self.n_components))
-
-    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
-        """Return equal shares (K,): all sources are in every record, and none can die."""
-        return np.full(self.n_components, 1.0 / self.n_components)
 
 
 def _order(n_frequencies: int) -> Any:

@@ -16,8 +16,8 @@ from stream_em.models import (  # noqa: F401 - what they register is compiled
     unmixing_e_step,
     unmixing_m_step,
 )
-from stream_em.models.interface import Settings
 from stream_em.models.mixture_sources import MixtureSources
+from stream_em.models.signal_settings import SignalSettings
 from stream_em.models.unmixing import Unmixing
 from stream_em.models.unmixing_params import MixtureUnmixingParams, SignalUnmixingParams, checked_densities
 from stream_em.models.unmixing_start import first_densities, independent_directions
@@ -25,7 +25,7 @@ from stream_em.models.unmixing_start import first_densities, independent_directi
 Sources = Literal["block", "sample", "mixture"]
 
 
-class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
+class SignalUnmixing(SignalSettings, frozen=True, forbid_unknown_fields=True):
     """Independent component analysis by EM: signals that were superimposed, told apart.
 
     A source's scale is latent, and shared by `block` consecutive records ("block": sound, or whatever is loud and
@@ -55,9 +55,7 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "superimposed signals told apart (independent component analysis by EM)"
     params_type: ClassVar[type] = SignalUnmixingParams
     freezable: ClassVar[tuple[str, ...]] = ()
-    tells_signals: ClassVar[bool] = True
     has_mixing: ClassVar[bool] = True
-    assignable: ClassVar[bool] = False
 
     def _check(self, field: str, value: Any) -> None:
         super()._check(field, value)
@@ -99,21 +97,12 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         """How many of the latest records challengers are made from, unless a learner is told: 100 blocks."""
         return 100 * self.block
 
-    def n_features(self, sized: Any) -> int:
-        """Return the width of a record."""
-        return int(sized.n_features)
-
     def sketch(self, params: Any) -> FloatArray:
         """Return records (2K + 2D, D) one unit of each source and of noise either side of the location."""
         steps = np.concatenate([(params.mixing * params.scales).T, np.diag(np.sqrt(params.noise))]) * np.sqrt(
             len(params.mixing)
         )
         return np.asarray(params.location + np.concatenate([steps, -steps]))
-
-    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
-        """Return shift and scale (2, D) of the statistics."""
-        windows = params_of(sized, theta)
-        return np.stack([windows.shift, windows.scale])
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta that makes the sources of the records (n, D) uncorrelated, of unit power: sphering.
@@ -184,16 +173,6 @@ class SignalUnmixing(Settings, frozen=True, forbid_unknown_fields=True):
         scales = windows.scales[:, np.newaxis]
         densities = windows.weights.copy(), windows.means * scales, windows.deviations * np.abs(scales)
         return MixtureUnmixingParams(*found, *densities)
-
-    def shares(self, posterior: FloatArray) -> FloatArray:
-        """Return the share (n, K) of each source in the power of all, given the sources (n, K)."""
-        powers = posterior**2
-        total = powers.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, powers / np.where(total > 0, total, 1.0), 1.0 / self.n_components))
-
-    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
-        """Return equal shares (K,): all sources are in every record, and none can die."""
-        return np.full(self.n_components, 1.0 / self.n_components)
 
     def off_diagonal(self, sized: Any, theta: FloatArray, s: FloatArray) -> float:
         """Return how far W is from its fixed point: the root mean square of w_k' (V_l w_l - b_l) over all k != l.

@@ -10,8 +10,8 @@ from stream_em.em import maximise, model_sizes, params_of
 from stream_em.emissions.gaussian import checked
 from stream_em.emissions.standardise import units
 from stream_em.errors import InputError
-from stream_em.models.interface import Settings
 from stream_em.models.periodogram import find_lines, fit_lines
+from stream_em.models.signal_settings import SignalSettings
 from stream_em.models.sinusoids import LARGEST_RATIO, SMALLEST_NOISE, SMALLEST_RATIO, Sinusoids
 
 SHORTEST_MEMORY, LONGEST_MEMORY = 2.0, 1e7
@@ -39,7 +39,7 @@ class SuperimposedSinusoidsParams(NamedTuple):
     """(1,): what the signal swings about."""
 
 
-class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
+class SuperimposedSinusoids(SignalSettings, frozen=True, forbid_unknown_fields=True):
     """One signal as a sum of damped or steady lines in white noise, followed as they move; NaN is a missing sample.
 
     Frequencies are told in Hz with the `sample_rate` of the signal, in cycles a record without. The first ones are
@@ -62,8 +62,6 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
     summary: ClassVar[str] = "one signal as a sum of lines in noise, followed as they move (hum, rotating machines)"
     params_type: ClassVar[type] = SuperimposedSinusoidsParams
     freezable: ClassVar[tuple[str, ...]] = ("frequencies", "dampings", "memories")
-    tells_signals: ClassVar[bool] = True
-    assignable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raise `InputError` for an impossible setting."""
@@ -80,7 +78,7 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         if field == "memory" and not SHORTEST_MEMORY <= value <= LONGEST_MEMORY:
             raise InputError(f"memory must be from {SHORTEST_MEMORY:g} to {LONGEST_MEMORY:g} records, not {value}")
 
-    def small(self) -> Settings:
+    def small(self) -> SignalSettings:
         """Return two lines that run the same compiled code."""
         return msgspec.structs.replace(self, n_components=2, frozen=(), frequencies=())
 
@@ -118,11 +116,6 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
         found = self._checked(params)
         spread = np.sqrt(found.noise + 0.5 * (found.amplitudes**2).sum())
         return np.asarray(found.level + np.array([[-1.0], [1.0]]) * spread)
-
-    def units(self, sized: Any, theta: FloatArray) -> FloatArray:
-        """Return shift and scale (2, 1) of the signal."""
-        windows = params_of(sized, theta)
-        return np.stack([windows.shift, windows.scale])
 
     def unit_theta(self, sized: Any, records: FloatArray, weights: FloatArray) -> FloatArray:
         """Return theta with steady lines: the strongest of the records (n, 1), or those of the `frequencies` given."""
@@ -187,10 +180,6 @@ class SuperimposedSinusoids(Settings, frozen=True, forbid_unknown_fields=True):
     def shares(self, posterior: FloatArray) -> FloatArray:
         """Return equal shares (n, K): those in the power of a record swing with the lines, which is no change."""
         return np.full(posterior.shape, 1.0 / self.n_components)
-
-    def component_mass(self, sized: Any, s: FloatArray) -> FloatArray:
-        """Return equal shares (K,): all lines are in every record, and none can die."""
-        return np.full(self.n_components, 1.0 / self.n_components)
 
 
 def _ratio_of(memory: Any) -> Any:
