@@ -3,7 +3,7 @@
 import numpy as np
 
 from stream_em.kernels.dispatch import kernel
-from stream_em.kernels.linalg import invert_covariance, row_dot
+from stream_em.kernels.linalg import invert_covariance, pair_products, row_dot
 
 LOG_2PI = 1.8378770664093453
 
@@ -12,16 +12,9 @@ LOG_2PI = 1.8378770664093453
 def quadratic_features(z, phi):
     """Fill rows 0 and D+1 onward of `phi` (P, n) from `z` (D, n); z may be rows 1 to D of phi itself."""
     D, n = z.shape
-    position = 1 + D
     for t in range(n):
         phi[0, t] = 1.0
-    for i in range(D):
-        left = z[i]
-        for j in range(i, D):
-            right, out = z[j], phi[position]
-            for t in range(n):
-                out[t] = left[t] * right[t]
-            position += 1
+    pair_products(z, phi[1 + D :])
 
 
 @kernel

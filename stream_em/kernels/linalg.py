@@ -144,6 +144,20 @@ def add_products(weights, phi, out):
 
 
 @kernel
+def pair_products(z, out):
+    """Write the products of all pairs of the rows of z (E, n): packed, (P, n)."""
+    E, n = z.shape
+    position = 0
+    for c in range(E):
+        left = z[c]
+        for d in range(c, E):
+            right, product = z[d], out[position]
+            for t in range(n):
+                product[t] = left[t] * right[t]
+            position += 1
+
+
+@kernel
 def pack(matrix, packed):
     """Write the upper triangle of a symmetric (D, D) matrix, row by row."""
     D = len(matrix)

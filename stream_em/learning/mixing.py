@@ -53,6 +53,7 @@ class MixingMonitor:
         """Forget the past: the learner was changed."""
         self._products = np.zeros(self._shape)
         self._power = np.zeros(self._shape[0])
+        # Records of the window so far; usual crosstalk; windows in a row above it; windows.
         self._numbers = np.zeros(4)
 
     def update(
@@ -81,15 +82,14 @@ class MixingMonitor:
         if mixed != mixed:
             return []
         usual, row = self._numbers[1:3]
-        if count >= WARY and mixed > max(FACTOR * usual, LEAST):
+        limit = max(FACTOR * float(usual), LEAST)
+        if count >= WARY and mixed > limit:
             self._numbers[2] = row + 1
             if row + 1 < SUSPECT:
                 return []
             self.reset()
             since = self.seen - (SUSPECT - 1) * self.window
-            return [
-                Alarm(self.seen, since, "crosstalk", None, float(mixed), float(max(FACTOR * usual, LEAST)), "abrupt")
-            ]
+            return [Alarm(self.seen, since, "crosstalk", None, float(mixed), limit, "abrupt")]
         self._numbers[2] = 0.0
         self._numbers[1] += (mixed - usual) / min(count + 1, MEMORY)
         return []

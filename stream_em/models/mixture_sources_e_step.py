@@ -5,13 +5,12 @@ import numpy as np
 from stream_em.em import SCORE, accumulate
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import softmax_in_place
-from stream_em.kernels.linalg import add_products
+from stream_em.kernels.linalg import add_products, pair_products
 from stream_em.models.mixture_sources import MixtureSources
 from stream_em.models.mixture_sources_holes import add_incomplete
 from stream_em.models.unmixing_signals import (
     complete_sources,
     is_learned,
-    multiply_channels,
     outside,
     project,
     standardise,
@@ -73,7 +72,7 @@ def _(model, params, stats, records, weights, probabilities, log_likelihood, mod
                 probabilities[begin + t, k] = params.scales[k] * y[k, t]
         if learns:
             phi = phi_buffer[: P * n].reshape(P, n)
-            multiply_channels(z, phi)
+            pair_products(z, phi)
             add_products(responsibilities, phi, stats.moments)
     if learns:
         stats.tally[:] = tally

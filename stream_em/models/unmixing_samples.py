@@ -7,11 +7,10 @@ import numpy as np
 
 from stream_em.kernels.dispatch import kernel
 from stream_em.kernels.elementwise import log_in_place
-from stream_em.kernels.linalg import add_products
+from stream_em.kernels.linalg import add_products, pair_products
 from stream_em.models.unmixing_signals import (
     complete_record,
     is_learned,
-    multiply_channels,
     outside,
     project,
     standardise,
@@ -73,7 +72,7 @@ def accumulate_samples(model, params, stats, records, weights, probabilities, lo
                 for t in range(n):
                     u[k, t] = u[K, t] * (model.freedom + 1.0) / (model.freedom + q[k, t])
             phi = phi_buffer[: P * n].reshape(P, n)
-            multiply_channels(z, phi)
+            pair_products(z, phi)
             add_products(u, phi, stats.sums)
     if learns:
         stats.tally[:] = tally

@@ -139,17 +139,3 @@ def is_learned(model, params, tally, squares, t):
         return False
     tally[1] = 0.0 if relative <= model.gate else tally[1]
     return True
-
-
-@kernel
-def multiply_channels(z, phi):
-    """Write the products of all pairs of the rows of z (D + 1, n): packed, (P, n)."""
-    E, n = z.shape
-    position = 0
-    for c in range(E):
-        left = z[c]
-        for d in range(c, E):
-            right, out = z[d], phi[position]
-            for t in range(n):
-                out[t] = left[t] * right[t]
-            position += 1

@@ -23,7 +23,7 @@ class TopicSink:
 
     A row about a record has the key topic-partition-offset (and -record, where a message holds several) of where it
     came from, or file-record; others have the count of records. After a crash what came after the last snapshot is sent
-    again. In a `format` other than "json" (those of `SIGNAL_FORMATS`, "arrow") a message is a block of samples, one of
+    again. In a `format` other than "json" ("pcm-float32", "arrow") a message is a block of samples, one of
     each source in turn, and its key that of the first.
     """
 
@@ -37,22 +37,21 @@ class TopicSink:
 
     def write(self, rows: Rows) -> None:
         """Send rows; raises `OutsideError` if the broker refuses or has been away for too long."""
-        n = n_rows(rows)
-        columns = {name: as_list(column, n) for name, column in rows.items()}
-        keys = list(_keys(columns))
+        keys = list(_keys(rows))
         new = [i for i, key in enumerate(keys) if self._is_new(key)]
-        for i, value in self._values(columns, new):
+        for i, value in self._values(rows, new):
             self._producer.send(self._topic, "-".join(map(str, keys[i])).encode(), value)
 
-    def _values(self, columns: dict[str, list[Any]], chosen: list[int]) -> Iterator[tuple[int, bytes]]:
+    def _values(self, rows: Rows, chosen: list[int]) -> Iterator[tuple[int, bytes]]:
         """Give the messages of the chosen rows, and the first row of each."""
         if self._format == "json":
+            columns = {name: as_list(column, n_rows(rows)) for name, column in rows.items()}
             for i in chosen:
                 yield i, _ENCODER.encode({name: column[i] for name, column in columns.items()})
             return
-        fields = tuple(name for name in columns if name.startswith("source_"))
+        fields = tuple(name for name in rows if name.startswith("source_"))
         codec, length = codec_named(self._format, fields), max(1, _BLOCK_VALUES // len(fields))
-        samples = np.array([columns[name] for name in fields]).T
+        samples = np.array([rows[name] for name in fields]).T
         for begin in range(0, len(chosen), length):
             block = chosen[begin : begin + length]
             for value in codec.encode(samples[block], fields):
@@ -110,9 +109,8 @@ class ExactlyOnceTopicSink(TopicSink):
         return True
 
 
-def _keys(columns: dict[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
+def _keys(rows: Rows) -> Iterator[tuple[Any, ...]]:
     """Give what tells each row from all others."""
-    for names in (("topic", "partition", "offset", "record"), ("topic", "partition", "offset"), ("file", "record")):
-        if all(name in columns for name in names):
-            return zip(*(columns[name] for name in names), strict=True)
-    return zip(columns["count"], strict=True)
+    places = (("topic", "partition", "offset", "record"), ("topic", "partition", "offset"), ("file", "record"))
+    names = next((names for names in places if all(name in rows for name in names)), ("count",))
+    return zip(*(as_list(rows[name], n_rows(rows)) for name in names), strict=True)

@@ -11,17 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from stream_em.arrays import FloatArray
+from stream_em.learning.mixing import FACTOR, MEMORY, SUSPECT
 
-SUSPECT = 3
-"""Windows in a row that raise a suspicion; the challenger learns from them."""
 CONTEST = 2
 """Windows that decide."""
-FACTOR = 8.0
-"""How many times the usual crosstalk is suspicious."""
 LEAST_GAIN = 0.75
 """The challenger must predict better by so many nats a record."""
-MEMORY = 100
-"""Windows that the usual crosstalk is a running mean over."""
 
 
 class Change(NamedTuple):

@@ -8,12 +8,13 @@ from stream_em.arrays import BoolArray, FloatArray, IntArray
 from stream_em.em import SCORE, expect, model_sizes, online_em, params_of, stats_of
 from stream_em.errors import InputError
 from stream_em.kernels.crosstalk import crosstalk, observe
+from stream_em.learning.mixing import SUSPECT
 from stream_em.learning.snapshot import Tensors
 from stream_em.learning.state import Event
 from stream_em.models.replay import replay, sum_blocks
 from stream_em.models.signal_unmixing import SignalUnmixing
 from stream_em.stepsize import Stepsize
-from stream_em.unmixing.change import CONTEST, SUSPECT, Change, contested, decide, enter, no_change, suspicious
+from stream_em.unmixing.change import CONTEST, Change, contested, decide, enter, no_change, suspicious
 from stream_em.unmixing.fitting import Fit, fitted
 
 WINDOW_BLOCKS = 10
